@@ -1,0 +1,88 @@
+# make demo   a pretrained model, adapted, audited, exported, verified; prints where the report is
+# make test   lint, types, tests, doctests (at most 12 minutes on 2 cores)
+# make help   the rest
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# further arguments for installing torch, where the registry's own build is not the one you want:
+# make demo TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+TORCH_ARGS ?=
+# processes that run tests, one thread each
+WORKERS ?= 2
+# arguments for one target: make test ARGS="-k splits", make bench-adapt ARGS=--quick
+ARGS ?=
+
+# A stamp says which extras the environment holds; it is stale when the pins or the package change.
+STAMPS := $(VENV)/.stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+install = @mkdir -p $(STAMPS) \
+	&& echo "installing assay[$(1)] into $(VENV) (once)" \
+	&& $(PIP) install --quiet $(TORCH_ARGS) torch==2.13.0 \
+	&& $(PIP) install --quiet -e ".[$(1)]" -c constraints.txt \
+	&& touch $@
+
+# tests and benchmarks set their own threads; waiting threads must not spin on a shared machine
+export OMP_WAIT_POLICY ?= passive
+# one import cache and no surprises from the user's own packages
+export PYTHONNOUSERSITE := 1
+
+.PHONY: help demo test test-long lint format docs bench-adapt bench-loop clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,export$(comma)samples$(comma)text)
+
+$(STAMPS)/test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,test)
+
+$(STAMPS)/bench: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,bench$(comma)export$(comma)samples$(comma)text)
+
+$(STAMPS)/docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(call install,docs)
+
+comma := ,
+
+demo: $(STAMPS)/demo ## adapt a pretrained model to the food reviews and print where the report is
+	@$(BIN)/assay run recipes/reviews.yaml $(ARGS)
+
+test: lint ## lint, types, tests and doctests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" --doctest-modules src tests $(ARGS)
+
+test-long: $(STAMPS)/test ## the campaigns that take minutes: kills, faults, the commands of the README
+	$(BIN)/python -m pytest -m long tests $(ARGS)
+
+lint: $(STAMPS)/test ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+format: $(STAMPS)/test ## write all files in the house's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(STAMPS)/docs ## the documentation as a web site in site/
+	$(BIN)/mkdocs build --quiet
+	@echo "site/index.html"
+
+bench-adapt: $(STAMPS)/bench ## assay beside transformers.Trainer and peft, alternating
+	$(BIN)/python benchmarks/adapt_vs_hf.py $(ARGS)
+
+bench-loop: $(STAMPS)/bench ## the loop beside a hand-written torch loop
+	$(BIN)/python benchmarks/loop_overhead.py $(ARGS)
+
+clean: ## remove what tools made (not .venv, not runs)
+	rm -rf site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

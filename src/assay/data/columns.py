@@ -1,0 +1,173 @@
+"""Columns of a table as numpy arrays and names, with a message that points at the bad cell.
+
+Rows are counted from 1, the first row after a header.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.errors import LoadError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: pairs of words that say yes and no, in lower case
+BOOLEANS: tuple[tuple[str, str], ...] = (
+    ("yes", "no"),
+    ("true", "false"),
+    ("y", "n"),
+    ("t", "f"),
+    ("1", "0"),
+    ("on", "off"),
+)
+_DAY = 86_400.0
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is one of the string types."""
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with dictionary encoding undone."""
+    import pyarrow as pa
+
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def floats_of(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """Numbers, booleans, dates (days since 1970) and durations (seconds) as float64 `[N]`.
+
+    Missing values are NaN.
+
+    Raises:
+        pyarrow.ArrowInvalid: a string that is no number.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column, kind = plain(column), plain(column).type
+    scale = 1.0
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+        column, scale = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()), 1e6 * _DAY
+    elif pa.types.is_duration(kind):
+        column, scale = column.cast(pa.duration("us"), safe=False).cast(pa.int64()), 1e6
+    elif pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif is_string(kind):
+        text = pc.utf8_trim_whitespace(column)
+        column = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+    values = column.cast(pa.float64(), safe=False)
+    array: npt.NDArray[np.float64] = values.to_numpy(zero_copy_only=False).astype(np.float64)
+    return array / scale if scale != 1.0 else array
+
+
+def numbers(column: pa.ChunkedArray, name: str, where: str) -> npt.NDArray[np.float64]:
+    """A column as float64 `[N]`, NaN where missing.
+
+    Raises:
+        LoadError: an infinite value, or one that is not a number; names column and row.
+    """
+    import pyarrow as pa
+
+    try:
+        values = floats_of(column)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        row, cell = _first_bad(column)
+        raise LoadError(
+            f"column {name!r}, row {row}: {cell!r} is not a number",
+            where=where,
+            mend=f"correct the cell, or set 'columns: {{{name}: {{kind: categorical}}}}'",
+        ) from None
+    infinite = np.isinf(values)
+    if infinite.any():
+        row = int(np.argmax(infinite)) + 1
+        raise LoadError(
+            f"column {name!r}, row {row}: the value is infinite",
+            where=where,
+            mend="replace it with a number, or leave the cell empty if it is unknown",
+        )
+    return values
+
+
+def _first_bad(column: pa.ChunkedArray) -> tuple[int, Any]:
+    """Row (from 1) and value of the first cell that is no number."""
+    for row, value in enumerate(plain(column).to_pylist(), start=1):
+        try:
+            if value is not None and str(value).strip():
+                float(value)
+        except (TypeError, ValueError):
+            return row, str(value)[:40]
+    return 1, str(column.type)
+
+
+def names_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Values as category names (string): whole floats without their point, booleans true/false.
+
+    A category has one name whether a file stored it as 1, 1.0 or "1".
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = plain(column)
+    kind = column.type
+    if pa.types.is_null(kind):
+        return column.cast(pa.string())
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        column = column.cast(pa.float64())
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+        finite = column.drop_null()
+        if pc.all(pc.equal(finite, pc.round(finite))).as_py() is not False and (
+            len(finite) == 0 or abs(pc.max(pc.abs(finite)).as_py()) < 2**53
+        ):
+            column = column.cast(pa.int64())
+    return column.cast(pa.string())
+
+
+def codes_of(
+    column: pa.ChunkedArray, categories: tuple[str, ...]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Index of each value among `categories` (-1: not one of them, or missing), and where missing."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = names_of(column)
+    index = pc.index_in(names, value_set=pa.array(categories, type=pa.string()))
+    codes = pc.fill_null(index, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    missing = names.is_null().to_numpy(zero_copy_only=False).astype(np.bool_)
+    codes[missing] = -1
+    return codes, missing
+
+
+def truths(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+    """A boolean column as 1.0, 0.0 and NaN (missing, or a word that says neither), `[N]`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    words = names_of(column)
+    lower = pc.utf8_lower(pc.utf8_trim_whitespace(words))
+    result = np.full(len(words), np.nan)
+    for value, place in ((1.0, 0), (0.0, 1)):
+        said = pa.array([pair[place] for pair in BOOLEANS])
+        result[pc.is_in(lower, value_set=said).to_numpy(zero_copy_only=False)] = value
+    return result
+
+
+def dense(values: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """Index of each row's value in order of first appearance `[N]`, and the values as text."""
+    import pyarrow as pa
+
+    encoded = names_of(values).combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = pa.concat_arrays(encoded.chunks) if encoded.num_chunks else pa.array([], pa.string())
+    encoded = encoded.dictionary_encode()
+    index = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return index, encoded.dictionary.to_pylist()

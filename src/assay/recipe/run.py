@@ -1,0 +1,480 @@
+"""Run a recipe, or go on with a run that was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assay import files
+from assay.claims import Claim, PlanContext
+from assay.claims.passport import Passport
+from assay.claims.records import Origin, StageRecord
+from assay.config import dump, dump_part
+from assay.errors import UsageError
+from assay.recipe.plan import plan as make_plan
+from assay.recipe.state import RunFolder, State, new_folder, next_folder
+
+if TYPE_CHECKING:
+    from assay.claims.signing import Signer
+    from assay.data.dataset import Dataset
+    from assay.models.model import Model
+    from assay.recipe.plan import Plan
+    from assay.recipe.schema import Recipe
+    from assay.training.context import Progress, RunContext
+
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scikit-learn",
+    "pyarrow",
+    "safetensors",
+    "onnx",
+    "onnxruntime",
+)
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: its folder.
+        report: the page that says what was done and what holds.
+        claims: what `claims.json` holds: every claim with its status, and what was required.
+        exit_code: 0, or 3 when a required claim does not hold.
+        misses: one line for each required claim that does not hold.
+    """
+
+    folder: Path
+    report: Path
+    claims: dict[str, Any]
+    exit_code: int = 0
+    misses: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> Path:
+        """The folder of the model."""
+        return self.folder / "model"
+
+    def value(self, kind: str, **where: Any) -> Any:
+        """The value of the current claim of a kind (and `dataset`, `split`, where given)."""
+        found = [
+            c
+            for c in self.claims["claims"]
+            if c["kind"] == kind
+            and c["status"] != "void"
+            and all(c.get(k) == v for k, v in where.items())
+        ]
+        if len(found) != 1:
+            raise KeyError(f"{len(found)} claims of kind {kind}")
+        return found[0]["value"]
+
+
+def run(
+    recipe: Recipe | None,
+    *,
+    out: Path | None = None,
+    resume: Path | None = None,
+    threads: int | None = None,
+    sign: Path | None = None,
+    progress: Progress | None = None,
+    allow: tuple[Path, ...] = (),
+) -> Run:
+    """Run a recipe.
+
+    Args:
+        recipe: what to do; may be None with `resume` (the folder knows).
+        out: the run's folder (default `runs/<name>/<n>` under the current folder).
+        resume: the folder of a run that was stopped; nothing of it is done twice.
+        threads: intra-op threads (default: the cores this process may use, at most 8).
+        sign: file of an Ed25519 private key that signs the passport.
+        progress: is told how far it is.
+        allow: Python files that a resumed recipe may use.
+
+    Raises:
+        AssayError: see `assay.errors`; nothing half-written is left.
+    """
+    from assay.training.context import Silent
+
+    progress = progress or Silent()
+    if resume is not None:
+        recipe = _same_recipe(recipe, resume, allow)
+    if recipe is None:
+        raise UsageError("no recipe", mend="name one, or --resume a run")
+    plan = make_plan(recipe)
+    signer = _signer(sign)
+    if resume is not None:
+        folder = RunFolder(resume)
+    else:
+        folder = RunFolder(new_folder(out) if out else next_folder(Path("runs"), recipe.name))
+    with folder.locked():
+        return _Runner(recipe, plan, folder, threads, signer, progress).run(resume is not None)
+
+
+def _signer(path: Path | None) -> Signer | None:
+    if path is None:
+        return None
+    from assay.claims.signing import load_private_key
+
+    return load_private_key(path)
+
+
+def _same_recipe(recipe: Recipe | None, folder: Path, allow: tuple[Path, ...]) -> Recipe:
+    """The recipe of a stopped run; a recipe given beside it must be the same."""
+    from assay.recipe.schema import Recipe
+
+    RunFolder(folder).read_state()
+    before = Recipe.load(folder / "recipe.yaml", allow=allow, resolved=True)
+    if recipe is None:
+        return before
+    if recipe.dump() != before.dump():
+        changed = sorted(
+            key for key, value in recipe.dump().items() if value != before.dump().get(key)
+        )
+        raise UsageError(
+            f"the recipe has changed since this run began ({', '.join(changed)})",
+            where=str(folder),
+            mend="start a new run, or resume without naming a recipe",
+        )
+    return recipe
+
+
+def default_threads() -> int:
+    """The cores this process may use, at most 8: beyond that small models only wait."""
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:
+        cores = os.cpu_count() or 1
+    return max(1, min(8, cores))
+
+
+def tuning_folder() -> Path:
+    """Where timings of this machine are remembered."""
+    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(root) / "assay" / "tuning"
+
+
+class _Runner:
+    """One execution of a recipe in one folder."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plan: Plan,
+        folder: RunFolder,
+        threads: int | None,
+        signer: Signer | None,
+        progress: Progress,
+    ) -> None:
+        self.recipe, self.plan, self.folder = recipe, plan, folder
+        self.signer, self.progress = signer, progress
+        self.threads = threads or default_threads()
+
+    def run(self, resumed: bool) -> Run:
+        """All stages, the final model, the report."""
+        state = self.folder.read_state() if resumed else State()
+        if resumed:
+            self._restore_environment()
+        self.progress.say(f"run: {self.folder.path}")
+        import torch
+
+        torch.set_num_threads(self.threads)
+        dataset = self._dataset(state, resumed)
+        if not resumed:
+            self._describe()
+            self.folder.write_state(state)
+        if not state.finished:
+            model = self._base(state, dataset)
+            for index in range(state.done, len(self.recipe.stages)):
+                model = self._stage(index, model, dataset, state)
+            self._conclude(state)
+        return self._result()
+
+    # -- before the stages ------------------------------------------------------------------
+
+    def _restore_environment(self) -> None:
+        before = files.read_json(self.folder.path / "environment.json")
+        if self.threads != before["threads"]:
+            self.progress.say(
+                f"going on with {before['threads']} threads, as the run began "
+                "(another number would give other bits)"
+            )
+        self.threads = before["threads"]
+
+    def _dataset(self, state: State, resumed: bool) -> Dataset:
+        dataset = self.recipe.data.load(self.recipe.base, self.recipe.task)
+        if resumed and state.data_digest and dataset.digest != state.data_digest:
+            raise UsageError(
+                f"the data {dataset.name} have changed since this run began",
+                where=str(self.folder.path),
+                mend="restore them, or start a new run",
+            )
+        state.data_digest = dataset.digest
+        return dataset
+
+    def _describe(self) -> None:
+        """Write what the run is, before it does anything."""
+        path = self.folder.path
+        files.write_bytes(path / "recipe.yaml", self.recipe.to_yaml().encode())
+        files.write_json(path / "environment.json", self._environment())
+        files.write_json(path / "plan.json", self.plan.as_json())
+
+    def _environment(self) -> dict[str, Any]:
+        from assay import __version__
+
+        found = {"assay": __version__, "python": platform.python_version()}
+        for name in _LIBRARIES:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return {
+            "versions": found,
+            "platform": platform.platform(),
+            "machine": machine_name(),
+            "cores": default_threads(),
+            "threads": self.threads,
+            "seed": self.recipe.seed,
+            "executable": Path(sys.executable).name,
+        }
+
+    def _base(self, state: State, dataset: Dataset) -> Model:
+        """The model before the first stage that is still to run."""
+        if state.done:
+            from assay.models.load import load_model
+
+            return load_model(self.folder.stage_model(state.done - 1))
+        model = self._fresh(dataset, self.recipe.seed, "pretrained")
+        inherited = model.passport if model.passport.origin is not None else None
+        return model.with_passport(self._origin(model, dataset, inherited or Passport()))
+
+    def _fresh(self, dataset: Dataset, seed: int, start: str) -> Model:
+        from assay.data.door import LocalDoor
+
+        recipe = self.recipe
+        return recipe.model.load(
+            recipe.base, recipe.task, dataset, seed, door=LocalDoor(), scratch=start == "scratch"
+        )
+
+    def _origin(self, model: Model, dataset: Dataset, passport: Passport) -> Passport:
+        from assay import __version__
+
+        digest = {"model_digest": model.source_digest} if model.source_digest else {}
+        return passport.append(
+            Origin(
+                recipe=self.recipe.name,
+                assay=__version__,
+                seed=self.recipe.seed,
+                threads=self.threads,
+                task=dump_part(self.recipe.task),
+                model=model.card,
+                base=dump(self.recipe.model),
+                data=dataset.card,
+                data_digest=dataset.digest,
+                data_config=dump(self.recipe.data),
+                data_base=os.path.relpath(self.recipe.base),
+                **digest,
+            )
+        )
+
+    # -- a stage ----------------------------------------------------------------------------
+
+    def _context(
+        self, index: int, model: Model, dataset: Dataset, state: State
+    ) -> RunContext:
+        from assay.training.context import MetricsLog, RunContext
+
+        log = MetricsLog(self.folder.metrics, start=state.metrics)
+        work = self.folder.stage_work(index)
+        work.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not any(work.iterdir()):
+            log.cut(state.metrics)
+        return RunContext(
+            dataset=dataset,
+            plan=plan_context(self.recipe, model, dataset, index),
+            seed=self.recipe.seed,
+            stage=index,
+            threads=self.threads,
+            work=work,
+            folder=self.folder.path,
+            metrics=log,
+            progress=self.progress,
+            retrain=lambda data, seed, start: self._retrain(index, data, seed, start),
+            tuning=tuning_folder(),
+        )
+
+    def _stage(self, index: int, model: Model, dataset: Dataset, state: State) -> Model:
+        stage = self.recipe.stages[index]
+        self.progress.say(f"stage {index + 1} of {len(self.recipe.stages)}: {stage.part_name}")
+        start = time.monotonic()
+        context = self._context(index, model, dataset, state)
+        effects = stage.effects(context.plan)
+        after = stage.run(model, context)
+        same = after.network is model.network
+        before = self.folder.stage_model(index - 1) if index and same else None
+        record = StageRecord(
+            index=index,
+            name=stage.part_name,
+            config=dump(stage),
+            effects=effects,
+            used=context.used,
+            subject=after.subject(),
+        )
+        after = after.with_passport(model.passport.with_stage(record, context.claims))
+        written = after.save(self.folder.stage_model(index), self.signer, like=before)
+        for name, value in context.evidence.items():
+            (self.folder.path / "evidence").mkdir(exist_ok=True)
+            files.write_json(self.folder.path / "evidence" / f"{index}-{name}.json", value)
+        state.done, state.metrics = index + 1, context.metrics.size()
+        self.folder.write_state(state)
+        seconds = round(time.monotonic() - start, 3)
+        self.folder.append("timings.jsonl", {"stage": index, "seconds": seconds})
+        shutil.rmtree(self.folder.stage_work(index), ignore_errors=True)
+        if index > 0:
+            shutil.rmtree(self.folder.stage_model(index - 1), ignore_errors=True)
+        for claim in context.claims:
+            self.progress.say(f"  {said(claim)}")
+        return after.with_passport(written).relocated(self.folder.stage_model(index))
+
+    def _retrain(self, upto: int, dataset: Dataset, seed: int, start: str) -> Model:
+        """What the stages before `upto` make of another data set, in memory."""
+        model = self._fresh(dataset, seed, start)
+        for index, stage in enumerate(self.recipe.stages[:upto]):
+            context = again(self.recipe, model, dataset, index, seed, self.threads)
+            if stage.effects(context.plan).keeps == ("*",):
+                continue
+            model = stage.run(model, context)
+        return model
+
+    # -- after the stages -------------------------------------------------------------------
+
+    def _conclude(self, state: State) -> None:
+        from assay.models.model import swap_folders
+
+        last = self.folder.stage_model(len(self.recipe.stages) - 1)
+        if last.is_dir():
+            swap_folders(last, self.folder.model)
+        passport, _ = Passport.read(self.folder.model)
+        files.write_json(self.folder.path / "claims.json", statuses(passport, self.recipe))
+        from assay.report.card import write_card
+        from assay.report.page import write_report
+
+        write_card(self.folder.path)
+        write_report(self.folder.path)
+        state.finished = True
+        self.folder.write_state(state)
+        shutil.rmtree(self.folder.path / "checkpoints", ignore_errors=True)
+
+    def _result(self) -> Run:
+        path = self.folder.path
+        claims = files.read_json(path / "claims.json")
+        misses = [r["line"] for r in claims["require"] if not r["ok"]]
+        return Run(path, path / "report.html", claims, 3 if misses else 0, misses)
+
+
+def plan_context(recipe: Recipe, model: Model, dataset: Dataset, index: int) -> PlanContext:
+    """What a stage's declarations may depend on, with what is really there."""
+    return PlanContext(
+        model=model.card,
+        data=dataset.card,
+        task=recipe.task,
+        structures=tuple(s.part_name for s in model.structures),
+        stage=index,
+        stages=recipe.stages,
+    )
+
+
+def again(
+    recipe: Recipe, model: Model, dataset: Dataset, index: int, seed: int, threads: int
+) -> RunContext:
+    """A context that keeps nothing on disk and tells nobody."""
+    from assay.training.context import RunContext
+
+    return RunContext(
+        dataset=dataset,
+        plan=plan_context(recipe, model, dataset, index),
+        seed=seed,
+        stage=index,
+        threads=threads,
+        tuning=tuning_folder(),
+    )
+
+
+def said(claim: Claim) -> str:
+    """A claim in one line."""
+    value = f"{claim.value:.4g}" if isinstance(claim.value, float) else f"{claim.value}"
+    text = f"{claim.kind} = {value}"
+    if claim.unit not in ("fraction", "count", ""):
+        text += f" {claim.unit}"
+    if claim.interval is not None:
+        text += f" [{claim.interval[0]:.4g}, {claim.interval[1]:.4g}]"
+    if claim.dataset:
+        text += f" on {claim.dataset}/{claim.split}"
+    if claim.conditions:
+        text += " (" + ", ".join(f"{k} {v}" for k, v in claim.conditions.items()) + ")"
+    return text
+
+
+def statuses(passport: Passport, recipe: Recipe) -> dict[str, Any]:
+    """`claims.json`: every claim with its status by replay, and what was required of them."""
+    current = passport.current()
+    claims = []
+    for claim, stage, carried in current:
+        row = claim.model_dump(mode="json", exclude={"details"})
+        claims.append({**row, "stage": stage, "status": "holds" if carried else "void",
+                       "measured": claim.value if carried else None})
+    alive = [claim for claim, _, carried in current if carried]
+    required = [required_row(item, alive) for item in recipe.require]
+    return {"ok": all(r["ok"] for r in required), "claims": claims, "require": required}
+
+
+def required_row(item: Any, alive: list[Claim]) -> dict[str, Any]:
+    """Whether a required claim holds, by how much it misses, and that in one line."""
+    bound = item.bound.text.strip() if item.bound else None
+    claim = item.choose(alive)
+    row: dict[str, Any] = {
+        "kind": item.kind,
+        "bound": bound,
+        "value": None,
+        "interval": None,
+        "ok": False,
+        "miss": None,
+        "strict": item.strict,
+    }
+    if claim is None:
+        return {**row, "line": f"required {item.kind}: no such claim holds at the end"}
+    ok, miss = item.verdict(claim)
+    row.update(value=claim.value, interval=claim.interval, ok=ok, miss=miss,
+               dataset=claim.dataset, split=claim.split, n=claim.n)
+    line = said(claim) + (f", required {bound}" if bound else "")
+    if not ok and miss is not None:
+        line += f": misses by {miss:.4g}" + (" at the interval's end" if item.strict else "")
+    return {**row, "line": line}
+
+
+def machine_name() -> str:
+    """The processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines log; none where there is no file."""
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]

@@ -1,0 +1,189 @@
+"""The folder of a run: what is in it, who may write to it, and how far it has come."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assay import files
+from assay.errors import ArtefactError, LoadError, UsageError
+
+_STATE = "state.json"
+_LOCK = ".lock"
+
+
+@dataclass
+class State:
+    """How far a run has come; written after each stage.
+
+    Attributes:
+        done: number of finished stages.
+        metrics: length of `metrics.jsonl` when the current stage began.
+        data_digest: digest of the data the run reads.
+        finished: the model is in `model/` and the report is written.
+    """
+
+    done: int = 0
+    metrics: int = 0
+    data_digest: str = ""
+    finished: bool = False
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class RunFolder:
+    """A run's folder, locked by this process while it is open.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def model(self) -> Path:
+        """The finished model."""
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        """The curves."""
+        return self.path / "metrics.jsonl"
+
+    def stage_model(self, index: int) -> Path:
+        """The model after a stage."""
+        return self.path / "checkpoints" / f"after-{index}"
+
+    def stage_work(self, index: int) -> Path:
+        """Scratch of a stage under way."""
+        return self.path / "checkpoints" / f"stage-{index}"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder; the lock goes with the process, however it ends.
+
+        Raises:
+            UsageError: another process runs in this folder.
+            LoadError: the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise LoadError(
+                f"cannot write here: {error.strerror}",
+                where=str(self.path),
+                mend="choose another folder with --out",
+            ) from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(
+                    "another run is writing to this folder",
+                    where=str(self.path),
+                    mend="wait for it, or choose another folder with --out",
+                ) from None
+            yield
+        finally:
+            os.close(handle)
+
+    def read_state(self) -> State:
+        """How far the run has come.
+
+        Raises:
+            UsageError: the folder holds no run.
+            ArtefactError: its state is damaged.
+        """
+        path = self.path / _STATE
+        if not path.is_file():
+            raise UsageError(
+                "this folder holds no run",
+                where=str(self.path),
+                mend="name the folder that a run printed",
+            )
+        raw = files.read_json(path)
+        try:
+            return State(**raw)
+        except TypeError as error:
+            raise ArtefactError(
+                "not a valid state", where=str(path), mend="start the run anew"
+            ) from error
+
+    def write_state(self, state: State) -> None:
+        """Record how far the run has come."""
+        files.write_json(self.path / _STATE, state.__dict__)
+
+    def append(self, name: str, line: dict[str, Any]) -> None:
+        """Append a line of JSON to one of the run's logs.
+
+        Raises:
+            LoadError: the disk is full.
+        """
+        path = self.path / name
+        try:
+            with path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, sort_keys=True) + "\n")
+        except OSError as error:
+            raise LoadError(
+                f"cannot write: {error.strerror}", where=str(path), mend="free some space"
+            ) from error
+
+
+def next_folder(root: Path, name: str) -> Path:
+    """`runs/<name>/<n>` with the next free n, made at once so that two runs never share it.
+
+    Raises:
+        LoadError: it cannot be made.
+    """
+    parent = root / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        taken = [int(p.name) for p in parent.iterdir() if p.name.isdigit()]
+        n = max(taken, default=0) + 1
+        while True:
+            try:
+                (parent / str(n)).mkdir()
+                return parent / str(n)
+            except FileExistsError:
+                n += 1
+    except OSError as error:
+        raise LoadError(
+            f"cannot make a folder for the run: {error.strerror}",
+            where=str(parent),
+            mend="choose another folder with --out",
+        ) from error
+
+
+def new_folder(path: Path) -> Path:
+    """A folder named by the user: it must not hold anything yet.
+
+    Raises:
+        UsageError: it holds a run, or something else.
+        LoadError: it cannot be made.
+    """
+    try:
+        there = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+    except OSError as error:
+        raise LoadError(
+            f"cannot read this folder: {error.strerror}", where=str(path), mend="choose another"
+        ) from error
+    if _STATE in there:
+        raise UsageError(
+            "this folder holds a run already",
+            where=str(path),
+            mend=f"go on with it: --resume {path}, or choose another folder",
+        )
+    if [name for name in there if name != _LOCK]:
+        raise UsageError(
+            "this folder is not empty", where=str(path), mend="choose another folder with --out"
+        )
+    if path.exists() and not path.is_dir():
+        raise UsageError("this is a file", where=str(path), mend="name a folder")
+    return path

@@ -1,0 +1,329 @@
+"""The answer first: what was required and whether it holds, in plain words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from assay.claims import Bound
+from assay.report.figures import strip
+from assay.report.numbers import (
+    bound_words,
+    difference,
+    digits_apart,
+    exact,
+    less_is_better,
+    metric_of,
+    number,
+    shown,
+    shown_interval,
+)
+from assay.report.reading import RunFiles, as_index, as_list, as_map, identity
+from assay.report.strings import Phrase, chain, kind_name, plural, say
+from assay.report.timeline import (
+    STATUSES,
+    about_of,
+    kind_of,
+    replay,
+    unit_of,
+    value_of,
+    voided_by,
+    where_of,
+)
+
+#: which quality speaks for a model, first come first
+PREFERRED = (
+    "accuracy auroc rmse balanced_accuracy macro_f1 r2 mae auprc sensitivity specificity ppv".split()
+)
+
+
+@dataclass(frozen=True)
+class Required:
+    """One required claim, ready to show.
+
+    Attributes:
+        name: what was required.
+        about: of which data set, split, conditions.
+        value: its value as shown.
+        exact: its value, not rounded.
+        bound: the bound in words.
+        interval, n: as shown.
+        ok: whether it holds.
+        margin: by how much it holds or misses.
+        miss: the sentence that says what is wrong, where it does not hold.
+        strip: its picture.
+    """
+
+    name: Phrase
+    about: Phrase | None
+    value: str
+    exact: str
+    bound: Phrase
+    interval: Phrase | None
+    n: Phrase | None
+    ok: bool
+    margin: Phrase | None
+    miss: Phrase | None
+    strip: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The head of the page: `good`, `bad` or `plain`; a headline; sentences; required claims."""
+
+    tone: str
+    headline: Phrase
+    sentences: tuple[Phrase, ...]
+    required: tuple[Required, ...]
+
+
+def parse_bound(text: object) -> Bound | None:
+    """A bound as claims.json has it: its text, or its dump."""
+    if isinstance(text, Mapping):
+        text = text.get("text")
+    try:
+        return Bound(text=str(text)) if text is not None else None
+    except ValueError:
+        return None
+
+
+def claim_required(run: RunFiles, item: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The claim that a required one speaks of; an empty mapping when none was stated."""
+    where = item.get("where")
+    said = str(where) if not isinstance(where, Mapping) else " ".join(map(str, where.values()))
+
+    def closeness(claim: Mapping[str, Any]) -> tuple[bool, int, bool]:
+        named = sum(bool(claim.get(key)) and str(claim[key]) in said for key in ("dataset", "split"))
+        return claim.get("value") == item.get("value"), named, claim.get("status") == "holds"
+
+    same = [claim for claim in run.claims if claim.get("kind") == item.get("kind")]
+    return max(same, key=closeness, default={})
+
+
+def required(run: RunFiles) -> tuple[Required, ...]:
+    """All required claims, in the recipe's order."""
+    return tuple(_required(run, item, place) for place, item in enumerate(run.require))
+
+
+def _required(run: RunFiles, item: Mapping[str, Any], place: int) -> Required:
+    kind = str(item.get("kind") or "")
+    claim = claim_required(run, item)
+    unit, bound, ok = unit_of(claim), parse_bound(item.get("bound")), item.get("ok") is True
+    raw = item.get("value") if item.get("value") is not None else claim.get("value")
+    value = number(raw)
+    extra = digits_apart(raw, bound.limit, unit, kind) if bound and value is not None else 0
+    text = shown(raw, unit, kind, extra)
+    words = bound_words(bound, raw, unit, kind) if bound else say("require.any")
+    n = as_index(claim.get("n"))
+    interval = shown_interval(claim.get("interval"), unit, kind, extra)
+    return Required(
+        name=kind_name(kind),
+        about=about_of(claim),
+        value=text,
+        exact=exact(raw) if raw is not None else "",
+        bound=words,
+        interval=interval,
+        n=None if n is None else say("rows.n", n=f"{n:,}"),
+        ok=ok,
+        margin=_margin(bound, value, unit, kind, ok),
+        miss=None if ok else _miss(run, claim, bound, raw, words, text),
+        strip=_strip(claim, bound, value, ok, kind, place, text, interval, words),
+    )
+
+
+def _margin(
+    bound: Bound | None, value: float | None, unit: str, kind: str, ok: bool
+) -> Phrase | None:
+    if bound is None or value is None or ok != bound.passes(value):
+        return None
+    delta = difference(value - bound.limit, unit, kind)
+    if ok:
+        return say("margin.exact") if value == bound.limit else say("margin.spare", delta=delta)
+    if bound.operator == "==":
+        return say("margin.off", delta=delta)
+    return say("margin.short" if value < bound.limit else "margin.over", delta=delta)
+
+
+def _miss(
+    run: RunFiles, claim: Mapping[str, Any], bound: Bound | None, raw: object, words: Phrase, text: str
+) -> Phrase:
+    """Why a required claim does not hold."""
+    kind, unit, what = kind_of(claim), unit_of(claim), kind_name(kind_of(claim))
+    stage = voided_by(run, replay(run).get(identity(claim), ())) if claim else None
+    interval = as_list(claim.get("interval"))
+    value = number(raw)
+    if not claim:
+        return say("verdict.miss_unmeasured", what=what)
+    if claim.get("status") == "void" and stage is not None:
+        return say("verdict.miss_void", what=what, value=value_of(claim), stage=stage.index)
+    if claim.get("status") == "unverifiable":
+        return say("verdict.miss_unverifiable", what=what)
+    if bound is None or value is None or claim.get("status") == "fails":
+        return say("verdict.miss_fails", what=what, value=text)
+    if bound.passes(value) and len(interval) == 2:
+        worst = shown(bound.worst((interval[0], interval[1])), unit, kind)
+        return say("verdict.miss_strict", what=what, value=text, worst=worst, bound=words)
+    margin = _margin(bound, value, unit, kind, False) or say("status.fails")
+    return say("verdict.miss", what=what, value=text, margin=margin, bound=words)
+
+
+def _strip(
+    claim: Mapping[str, Any],
+    bound: Bound | None,
+    value: float | None,
+    ok: bool,
+    kind: str,
+    place: int,
+    text: str,
+    interval: Phrase | None,
+    words: Phrase,
+) -> str:
+    if bound is None or value is None or bound.operator == "==":
+        return ""
+    ends = [number(end) for end in as_list(claim.get("interval"))]
+    pair = (ends[0], ends[1]) if len(ends) == 2 and None not in ends else None
+    what = kind_name(kind)
+    about = (
+        say("require.strip", what=what, value=text, interval=interval, bound=words)
+        if interval
+        else say("require.strip_point", what=what, value=text, bound=words)
+    )
+    return strip(
+        value,
+        pair,  # type: ignore[arg-type]
+        bound.limit,
+        bound.operator.startswith(">"),
+        ok,
+        f"strip{place}",
+        str(what),
+        str(about),
+    )
+
+
+def main_claim(run: RunFiles) -> Mapping[str, Any]:
+    """The claim that speaks for the model: a required quality, else the first of `PREFERRED`."""
+    wanted = [item.get("kind") for item in run.require]
+
+    def rank(claim: Mapping[str, Any]) -> tuple[int, int, bool, bool]:
+        kind = kind_of(claim)
+        metric = metric_of(kind)
+        return (
+            wanted.index(kind) if kind in wanted else len(wanted),
+            PREFERRED.index(metric) if metric in PREFERRED else len(PREFERRED),
+            claim.get("status") not in ("holds", "", None),
+            claim.get("split") != "test",
+        )
+
+    quality = [
+        claim
+        for claim in run.claims
+        if kind_of(claim).startswith("quality.") and number(claim.get("value")) is not None
+    ]
+    return min(quality, key=rank, default={})
+
+
+def quality_evidence(run: RunFiles, claim: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the audit that stated a claim kept for the report."""
+    stage = as_index(claim.get("stage"))
+    found = run.evidence.get((-1 if stage is None else stage, "quality"))
+    if found is None:
+        found = next((e for (_, name), e in reversed(run.evidence.items()) if name == "quality"), {})
+    return as_map(found)
+
+
+def baselines(evidence: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    """(name, metrics, intervals of the metrics) of each automatic baseline."""
+    return [
+        (
+            str(item.get("name") or "").replace("_", " "),
+            as_map(item.get("metrics")),
+            as_map(item.get("intervals")),
+        )
+        for item in map(as_map, as_list(evidence.get("baselines")))
+    ]
+
+
+def _headline_sentences(run: RunFiles) -> list[Phrase]:
+    claim = main_claim(run)
+    if not claim:
+        return []
+    kind, unit = kind_of(claim), unit_of(claim)
+    name = kind_name(kind)
+    if claim.get("status") == "void":
+        return [say("verdict.void_headline", metric=name, value=value_of(claim))]
+    interval = shown_interval(claim.get("interval"), unit, kind)
+    level = number(claim.get("level")) or 0.95
+    n, where = as_index(claim.get("n")), where_of(claim)
+    values = {
+        "metric": name,
+        "value": value_of(claim),
+        "interval": say("verdict.interval", level=f"{100 * level:g}%", interval=interval)
+        if interval
+        else "",
+        "n": say("verdict.n", n=f"{n:,}") if n is not None else "",
+    }
+    first = say("verdict.model", **values, where=where) if where else say("verdict.model_bare", **values)
+    return [first, *_against_baseline(run, claim)]
+
+
+def _against_baseline(run: RunFiles, claim: Mapping[str, Any]) -> list[Phrase]:
+    kind, unit = kind_of(claim), unit_of(claim)
+    less, metric = less_is_better(kind), metric_of(kind)
+    known = [
+        (value, name)
+        for name, metrics, _ in baselines(quality_evidence(run, claim))
+        if (value := number(metrics.get(metric))) is not None
+    ]
+    value = number(claim.get("value"))
+    if not known or value is None:
+        return []
+    best, name = min(known) if less else max(known)
+    gain = best - value if less else value - best
+    ends = [number(end) for end in as_list(claim.get("interval"))]
+    inside = len(ends) == 2 and None not in ends and ends[0] <= best <= ends[1]  # type: ignore[operator]
+    key = "same" if gain == 0 else "worse" if gain < 0 else "better_unclear" if inside else "better"
+    words = {"name": name, "value": shown(best, unit, kind)}
+    if gain:
+        words["delta"] = difference(gain, unit, kind)  # type: ignore[assignment]
+    return [say(f"verdict.{key}", **words)]
+
+
+def _tally(run: RunFiles) -> list[Phrase]:
+    counted = Counter(claim.get("status") for claim in run.claims)
+    parts = [
+        say(f"verdict.count.{status}{'.one' if counted[status] == 1 else ''}", n=counted[status])
+        for status in STATUSES
+        if counted[status]
+    ]
+    total = sum(counted[status] for status in STATUSES)
+    return [say("verdict.others", n=total, parts=chain(parts))] if total else []
+
+
+def answer(run: RunFiles) -> Answer:
+    """The answer of a run."""
+    items = required(run)
+    bad = [item for item in items if not item.ok]
+    failing = sum(claim.get("status") == "fails" for claim in run.claims)
+    if bad:
+        tone = "bad"
+        headline = (
+            say("verdict.none.one")
+            if len(items) == 1
+            else plural("verdict.some", len(bad), bad=len(bad), n=len(items))
+        )
+    elif failing:
+        tone, headline = "bad", plural("verdict.claims_fail", failing, n=failing)
+    elif items:
+        tone, headline = "good", plural("verdict.all", len(items), n=len(items))
+    elif run.claims:
+        tone, headline = "plain", say("verdict.free")
+    else:
+        return Answer("plain", say("verdict.empty"), (say("verdict.empty_more"),), ())
+    sentences: Sequence[Phrase] = [
+        *(item.miss for item in bad if item.miss is not None),
+        *_headline_sentences(run),
+        *_tally(run),
+    ]
+    return Answer(tone, headline, tuple(sentences), items)

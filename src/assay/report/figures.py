@@ -1,0 +1,355 @@
+"""The report's charts: from plain numbers to inline SVG, each drawn once wide and once narrow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from assay.report.strings import Phrase, say
+from assay.report.svg import COLOURS, axes, drawing, finish, plain
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: widths in pixels of a chart that fills the page, half of it, and a phone
+FULL, HALF, NARROW = 960.0, 470.0, 340.0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure of the page.
+
+    Attributes:
+        name: unique in the page.
+        title: what it is.
+        about: what it shows, in words.
+        wide: its SVG for a desk.
+        narrow: its SVG for a phone; empty where the wide one serves.
+        caption: what a reader should see in it.
+    """
+
+    name: str
+    title: Phrase
+    about: Phrase
+    wide: str
+    narrow: str = ""
+    caption: tuple[Phrase, ...] = ()
+
+
+def twice(
+    name: str,
+    title: Phrase,
+    about: Phrase,
+    draw: Callable[[str, float, str, str], str],
+    wide: float = HALF,
+    caption: Sequence[Phrase] = (),
+) -> Chart:
+    """A chart from `draw(name, width, title, about) -> SVG`, drawn for a desk and for a phone."""
+    return Chart(
+        name,
+        title,
+        about,
+        draw(f"{name}-w", wide, str(title), str(about)),
+        draw(f"{name}-n", NARROW, str(title), str(about)),
+        tuple(caption),
+    )
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One row of a dot chart.
+
+    Attributes:
+        name: the row's label.
+        value: where the dot stands.
+        text: the value as shown.
+        interval: ends of its interval.
+        model: whether it is the model, which stands out.
+    """
+
+    name: str
+    value: float
+    text: str
+    interval: tuple[float, float] | None = None
+    model: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One metric of a dot chart: its name, its rows, the limit that was required of it."""
+
+    title: str
+    dots: tuple[Dot, ...]
+    limit: float | None = None
+    limit_text: str = ""
+
+
+def _spread(values: Sequence[float], before: float = 0.12, after: float = 0.12) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    size = high - low or abs(high) or 1.0
+    return low - before * size, high + after * size
+
+
+def dots(
+    panels: Sequence[Panel], name: str, width: float, title: str, about: str
+) -> str:
+    """Dot chart: panels side by side where there is room, else below each other."""
+    stacked = width < 600
+    rows = [dot.name for dot in panels[0].dots]
+    label = min(0.36 * width, 14 + 7.0 * max(len(plain(row, 30)) for row in rows))
+    # letters of the page's font are about 6.2 px wide at 12 px
+    longest = int(label / 6.6)
+    pitch, head = 28.0, 34.0
+    block = head + pitch * len(rows) + 8
+    height = block * (len(panels) if stacked else 1)
+    share = (width - label) / (1 if stacked else len(panels))
+    with drawing(width, height) as figure:
+        for place, panel in enumerate(panels):
+            left = label + (0 if stacked else place * share)
+            top = place * block if stacked else 0.0
+            one = axes(figure, left + 8, height - top - block + 8, width - left - share + 26, top + head)
+            _dot_panel(one, panel, share)
+            if stacked or place == 0:
+                for row, dot in enumerate(panel.dots):
+                    one.annotate(
+                        plain(dot.name, longest), (0, row), (-label - 8, 0), ha="left", va="center",
+                        xycoords=("axes fraction", "data"), textcoords="offset points",
+                        weight="bold" if dot.model else "normal",
+                        color=COLOURS["model" if dot.model else "ink"], annotation_clip=False,
+                    )  # fmt: skip
+        return finish(figure, name, title, about)
+
+
+def _dot_panel(one: Axes, panel: Panel, width: float) -> None:
+    ends = [dot.value for dot in panel.dots]
+    ends += [end for dot in panel.dots if dot.interval for end in dot.interval]
+    ends += [panel.limit] if panel.limit is not None else []
+    # room on the right for the value beside the last dot
+    one.set_xlim(*_spread(ends, 0.08, 0.1 + 62 / width))
+    one.set_ylim(len(panel.dots) - 0.5, -0.5)
+    one.set_xticks([])
+    one.set_yticks([])
+    one.annotate(
+        plain(panel.title, int(width / 7)), (0, 1), (0, 14), xycoords="axes fraction",
+        textcoords="offset points", color=COLOURS["muted"], va="center", annotation_clip=False,
+    )  # fmt: skip
+    for row, dot in enumerate(panel.dots):
+        colour = COLOURS["model" if dot.model else "other"]
+        one.axhline(row, color=COLOURS["line"], linewidth=1, zorder=0)
+        if dot.interval:
+            one.plot(
+                dot.interval, [row, row], color=colour, linewidth=6 if dot.model else 3, alpha=0.35,
+                solid_capstyle="butt", clip_on=False,
+            )  # fmt: skip
+        one.plot(
+            [dot.value], [row], marker="o", markersize=10 if dot.model else 8, color=colour,
+            markeredgecolor=COLOURS["paper"], markeredgewidth=1.5, clip_on=False,
+        )  # fmt: skip
+        right = max(dot.value, dot.interval[1] if dot.interval else dot.value)
+        one.annotate(
+            dot.text, (right, row), (10, 0), textcoords="offset points", va="center",
+            weight="bold" if dot.model else "normal", annotation_clip=False,
+            color=COLOURS["model" if dot.model else "ink"],
+        )  # fmt: skip
+    if panel.limit is not None:
+        one.axvline(panel.limit, color=COLOURS["ink"], linewidth=1.2, dashes=(3, 3), zorder=1)
+        one.annotate(
+            panel.limit_text, (panel.limit, 1), (4, 0), xycoords=("data", "axes fraction"),
+            textcoords="offset points", color=COLOURS["ink"], va="bottom", fontsize=10.5,
+            annotation_clip=False,
+        )  # fmt: skip
+
+
+def strip(
+    value: float,
+    interval: tuple[float, float] | None,
+    limit: float,
+    passes_above: bool,
+    good: bool,
+    name: str,
+    title: str,
+    about: str,
+) -> str:
+    """One required claim as a strip: the side that passes shaded, the interval, the value."""
+    low, high = _spread([value, limit, *(interval or ())], 0.35, 0.35)
+    colour = COLOURS["good" if good else "bad"]
+    with drawing(220, 30) as figure:
+        one = axes(figure, 2, 2, 2, 2)
+        one.axis("off")
+        one.set_xlim(low, high)
+        one.set_ylim(0, 1)
+        one.plot([low, high], [0.5, 0.5], color=COLOURS["line"], linewidth=2)
+        one.axvspan(limit if passes_above else low, high if passes_above else limit, 0.15, 0.85,
+                    color=COLOURS["good"], alpha=0.13, linewidth=0)  # fmt: skip
+        one.plot([limit, limit], [0.08, 0.92], color=COLOURS["ink"], linewidth=1.6)
+        if interval:
+            one.plot(interval, [0.5, 0.5], color=colour, linewidth=5, alpha=0.45,
+                     solid_capstyle="butt")  # fmt: skip
+        one.plot([value], [0.5], marker="o", markersize=10, color=colour,
+                 markeredgecolor=COLOURS["paper"], markeredgewidth=1.5)  # fmt: skip
+        return finish(figure, name, title, about)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a curve: label, points `[(x, y)]`, and whether it is the one to look at."""
+
+    label: str
+    points: tuple[tuple[float, float], ...]
+    main: bool = False
+
+
+def curves(
+    lines: Sequence[Line], axis: str, percent: bool, name: str, width: float, title: str, about: str
+) -> str:
+    """Lines labelled at their ends."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    ends = max(len(line.label) for line in lines) * 7.0 + 14
+    with drawing(width, 230) as figure:
+        one = axes(figure, 46, 40, ends, 12)
+        places = []
+        for line in lines:
+            colour = COLOURS["model" if line.main else "second"]
+            x, y = zip(*line.points, strict=True)
+            few = len(x) <= 40
+            one.plot(
+                x, y, color=colour, linewidth=2.2 if line.main else 1.8, clip_on=False,
+                marker="o" if few else None, markersize=6 if line.main else 4.5,
+                markeredgecolor=COLOURS["paper"], markeredgewidth=1.2,
+            )  # fmt: skip
+            places.append((y[-1], line.label, colour))
+        values = [y for line in lines for _, y in line.points]
+        one.set_ylim(*_spread(values, 0.06, 0.06))
+        one.yaxis.set_major_locator(MaxNLocator(4))
+        one.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        if percent:
+            one.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}%"))
+        one.grid(axis="y")
+        one.margins(x=0.02)
+        one.set_xlabel(plain(axis), labelpad=6)
+        _label_ends(one, places)
+        return finish(figure, name, title, about)
+
+
+def _label_ends(one: Axes, places: list[tuple[float, str, str]]) -> None:
+    """Names at the right ends of lines, moved apart where they would cover each other."""
+    low, high = one.get_ylim()
+    gap = 15 / 178 * (high - low)
+    at = -math.inf
+    for y, label, colour in sorted(places):
+        at = max(y, at + gap)
+        one.annotate(
+            plain(label, 24), (1, at), (8, 0), xycoords=("axes fraction", "data"), va="center",
+            textcoords="offset points", color=colour, weight="bold", annotation_clip=False,
+        )  # fmt: skip
+
+
+def confusion(
+    labels: Sequence[str],
+    matrix: Sequence[Sequence[int]],
+    name: str,
+    width: float,
+    title: str,
+    about: str,
+) -> str:
+    """Confusion matrix: cells shaded by the share of their row, counts written in."""
+    k = len(labels)
+    longest = 14 if k > 2 else 18
+    names = [plain(label, longest) for label in labels]
+    left = min(0.3 * width, 26 + 6.8 * max(len(text) for text in names))
+    slanted = k > 4 or max(len(text) for text in names) * 6.8 > (width - left) / k
+    top = 34 + (min(90.0, 6.0 * max(len(text) for text in names)) if slanted else 12)
+    side = width - left - 12
+    height = top + min(side, max(60.0 * k, 200.0)) + 8
+    with drawing(width, height) as figure:
+        one = axes(figure, left, 8, 12, top)
+        one.set_xlim(-0.5, k - 0.5)
+        one.set_ylim(k - 0.5, -0.5)
+        _confusion_cells(one, matrix, small=side / k < 34)
+        one.xaxis.tick_top()
+        one.set_xticks(range(k), names, rotation=55 if slanted else 0,
+                       ha="left" if slanted else "center", rotation_mode="anchor")  # fmt: skip
+        one.set_yticks(range(k), names)
+        one.tick_params(length=0, pad=5, labelcolor=COLOURS["ink"])
+        _axis_words(one, left, top)
+        return finish(figure, name, title, about)
+
+
+def _axis_words(one: Axes, left: float, top: float) -> None:
+    one.annotate(
+        str(say("errors.predicted")), (0.5, 1), (0, top - 8), xycoords="axes fraction",
+        textcoords="offset points", ha="center", va="top", color=COLOURS["muted"],
+        annotation_clip=False,
+    )  # fmt: skip
+    one.annotate(
+        str(say("errors.true")), (0, 0.5), (-left + 3, 0), xycoords="axes fraction",
+        textcoords="offset points", ha="center", va="top", rotation=90, rotation_mode="anchor",
+        color=COLOURS["muted"], annotation_clip=False,
+    )  # fmt: skip
+
+
+def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) -> None:
+    from matplotlib.patches import Rectangle
+
+    for row, counts in enumerate(matrix):
+        total = sum(counts)
+        for column, count in enumerate(counts):
+            share = count / total if total else 0.0
+            colour = COLOURS["model" if row == column else "second"]
+            one.add_patch(
+                Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=colour,
+                          alpha=round(0.06 + 0.84 * share, 3), linewidth=0)
+            )  # fmt: skip
+            if small and not count:
+                continue
+            ink = COLOURS["on_model" if share > 0.55 else "ink"]
+            size = 9.0 if small else 12.0
+            if len(matrix) <= 4:
+                one.text(column, row - 0.09, f"{count:,}", ha="center", va="center", color=ink,
+                         fontsize=17, weight="bold")  # fmt: skip
+                one.text(column, row + 0.22, f"{100 * share:.1f}%", ha="center", va="center",
+                         color=ink, fontsize=12)  # fmt: skip
+            else:
+                one.text(column, row, f"{count:,}", ha="center", va="center", color=ink,
+                         fontsize=size)  # fmt: skip
+
+
+def unit_square(
+    points: Sequence[tuple[float, float]],
+    marked: bool,
+    words: tuple[str, str, str],
+    name: str,
+    width: float,
+    title: str,
+    about: str,
+) -> str:
+    """A curve in the unit square beside its diagonal: ROC, or reliability (`marked` points).
+
+    Args:
+        points: (x, y), both 0 to 1.
+        marked: draw the points too.
+        words: x axis, y axis, what the diagonal is.
+        name, width, title, about: as for every chart.
+    """
+    side = min(width - 60, 330.0)
+    with drawing(width, side + 52) as figure:
+        one = axes(figure, 50, 44, width - 50 - side, 8)
+        one.plot([0, 1], [0, 1], color=COLOURS["other"], linewidth=1.2, dashes=(3, 3))
+        x, y = zip(*points, strict=True)
+        if not marked:
+            one.fill_between(x, y, 0, color=COLOURS["model"], alpha=0.1, linewidth=0)
+        one.plot(x, y, color=COLOURS["model"], linewidth=2.2, clip_on=False,
+                 marker="o" if marked else None, markersize=7,
+                 markeredgecolor=COLOURS["paper"], markeredgewidth=1.2)  # fmt: skip
+        one.text(0.72, 0.68, plain(words[2], 20), color=COLOURS["muted"], va="top")
+        one.set_xlim(0, 1)
+        one.set_ylim(0, 1)
+        one.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
+        one.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
+        one.grid()
+        one.set_xlabel(plain(words[0]), labelpad=5)
+        one.set_ylabel(plain(words[1]), labelpad=5)
+        return finish(figure, name, title, about)

@@ -1,0 +1,120 @@
+"""`report.html`: one self-contained page that says what was done, what holds and how to check it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from assay.files import write_bytes
+from assay.report import sections
+from assay.report.answer import answer
+from assay.report.pictures import baseline_chart, error_charts, learning_charts
+from assay.report.reading import RunFiles, read_run
+from assay.report.strings import LANGUAGE, Phrase, say
+from assay.report.timeline import Track, tracks
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: claims shown before the rest folds away
+TRACKS = 40
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write `report.html` into a run folder, from the files of that folder alone.
+
+    The page asks for nothing from anywhere, holds no script, and follows the reader's theme. The
+    same files give the same bytes. Where the data are private only the owner may read it, since
+    curves and counts are disclosures.
+
+    Args:
+        run_folder: `runs/<recipe>/<n>`.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        LoadError: it is not a run folder, or the page cannot be written.
+        ArtefactError: a file that the page must not leave out is damaged.
+    """
+    run = read_run(run_folder)
+    path = run_folder / "report.html"
+    # a lone surrogate can stand in JSON, but in no file
+    text = render(run).encode("utf-8", "replace")
+    write_bytes(path, text, mode=0o600 if run.private else None)
+    return path
+
+
+def templates(escape: bool) -> Environment:
+    """The package's templates; `t` makes phrases."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.globals["t"] = say
+    return made
+
+
+def render(run: RunFiles) -> str:
+    """The page of a run."""
+    return templates(escape=True).get_template("report.html.j2").render(view(run))
+
+
+def view(run: RunFiles) -> Mapping[str, Any]:
+    """Everything the template shows."""
+    from markupsafe import Markup
+
+    found = tracks(run)
+    learning, more_learning = learning_charts(run)
+    errors, errors_stage = error_charts(run)
+    shown = {
+        "run": run,
+        "language": LANGUAGE,
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "safe": Markup,
+        "facts": sections.facts(run),
+        "answer": answer(run),
+        "numbers": sections.numbers(run),
+        "baselines": baseline_chart(run),
+        "tracks": found[:TRACKS],
+        "more_tracks": found[TRACKS:],
+        "stages": sections.stage_cards(run),
+        "learning": learning,
+        "more_learning": more_learning,
+        "errors": errors,
+        "errors_stage": errors_stage,
+        "cost": sections.cost(found),
+        "data": sections.data(run),
+        "recipe": sections.coloured(run.recipe_text),
+        "environment": sections.environment(run),
+        "foot": _foot(run),
+    }
+    return {**shown, "contents": _contents(shown, found)}
+
+
+def _foot(run: RunFiles) -> Phrase:
+    version = run.environment.get("assay") or run.environment.get("assay_version")
+    return say("page.foot", version=version) if isinstance(version, str) else say("page.foot_plain")
+
+
+def _contents(shown: Mapping[str, Any], found: list[Track]) -> list[tuple[str, Phrase]]:
+    here = {
+        "numbers": bool(shown["numbers"]),
+        "claims": bool(found or shown["stages"]),
+        "learning": bool(shown["learning"]),
+        "errors": bool(shown["errors"]),
+        "cost": bool(shown["cost"]),
+        "data": bool(shown["data"].facts or shown["data"].reads),
+        "recipe": bool(shown["recipe"]),
+        "environment": bool(shown["environment"]),
+        "verify": True,
+    }
+    return [(key, say(f"nav.{key}")) for key, there in here.items() if there]

@@ -1,0 +1,287 @@
+"""Which charts a run gives: baselines, learning curves, confusion, ROC, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from assay.report.answer import (
+    PREFERRED,
+    baselines,
+    main_claim,
+    parse_bound,
+    quality_evidence,
+)
+from assay.report.figures import (
+    FULL,
+    Chart,
+    Dot,
+    Line,
+    Panel,
+    confusion,
+    curves,
+    dots,
+    twice,
+    unit_square,
+)
+from assay.report.numbers import less_is_better, metric_of, number, percentage, shown
+from assay.report.reading import RunFiles, StageEntry, as_index, as_list, as_map
+from assay.report.strings import Phrase, chain, kind_name, say
+from assay.report.timeline import kind_of, unit_of, value_of
+
+#: most panels of the baseline chart, classes of a confusion matrix, points of a curve, curves
+PANELS, CLASSES, POINTS, STAGES = 3, 12, 120, 6
+
+
+def headline_claims(run: RunFiles) -> list[Mapping[str, Any]]:
+    """The qualities measured together with the main one, that one first."""
+    main = main_claim(run)
+    if not main:
+        return []
+    together = [
+        claim
+        for claim in run.claims
+        if kind_of(claim).startswith("quality.")
+        and all(claim.get(key) == main.get(key) for key in ("dataset", "split", "stage"))
+        and number(claim.get("value")) is not None
+    ]
+
+    def rank(claim: Mapping[str, Any]) -> tuple[bool, int]:
+        metric = metric_of(kind_of(claim))
+        return claim is not main, PREFERRED.index(metric) if metric in PREFERRED else len(PREFERRED)
+
+    return sorted(together, key=rank)
+
+
+def pair(value: Any) -> tuple[float, float] | None:
+    """Two finite numbers, or None."""
+    ends = [number(end) for end in as_list(value)]
+    if len(ends) != 2 or ends[0] is None or ends[1] is None:
+        return None
+    return ends[0], ends[1]
+
+
+def baseline_chart(run: RunFiles) -> Chart | None:
+    """The model beside its automatic baselines; None when nothing was measured beside it."""
+    claims = headline_claims(run)
+    rows = baselines(quality_evidence(run, claims[0])) if claims else []
+    claims = [
+        claim
+        for claim in claims
+        if any(number(metrics.get(metric_of(kind_of(claim)))) is not None for _, metrics, _ in rows)
+    ][:PANELS]
+    if not claims:
+        return None
+    main = metric_of(kind_of(claims[0]))
+    sign = 1 if less_is_better(kind_of(claims[0])) else -1
+
+    def rank(row: tuple[str, Mapping[str, Any], Any]) -> float:
+        value = number(row[1].get(main))
+        return float("inf") if value is None else sign * value
+
+    rows = sorted(rows, key=rank)[:8]
+    panels = [_panel(run, claim, rows) for claim in claims]
+    # every panel has a row for every name, so that rows line up
+    names = [str(say("numbers.model")), *(name for name, _, _ in rows)]
+    panels = [panel for panel in panels if [dot.name for dot in panel.dots] == names] or panels[:1]
+    title = say("numbers.figure")
+    metrics = chain(kind_name(kind_of(claim)) for claim in claims)
+    about = say("numbers.figure_about", metrics=metrics, n=len(rows))
+    return twice("baselines", title, about, partial(_draw_dots, panels), FULL)
+
+
+def _draw_dots(panels: Sequence[Panel], name: str, width: float, title: str, about: str) -> str:
+    return dots(panels, name, width, title, about)
+
+
+def _panel(
+    run: RunFiles,
+    claim: Mapping[str, Any],
+    rows: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
+) -> Panel:
+    kind, unit = kind_of(claim), unit_of(claim)
+    metric = metric_of(kind)
+    value = number(claim.get("value")) or 0.0
+    found = [Dot(str(say("numbers.model")), value, value_of(claim), pair(claim.get("interval")), True)]
+    for name, metrics, intervals in rows:
+        amount = number(metrics.get(metric))
+        if amount is not None:
+            found.append(
+                Dot(name, amount, shown(amount, unit, kind), pair(intervals.get(metric)))
+            )
+    bound = next((parse_bound(i.get("bound")) for i in run.require if i.get("kind") == kind), None)
+    name_of = kind_name(kind)
+    title = say("numbers.lower", metric=name_of) if less_is_better(kind) else name_of
+    return Panel(
+        str(title),
+        tuple(found),
+        bound.limit if bound else None,
+        str(say("numbers.required")) if bound else "",
+    )
+
+
+def learning_charts(run: RunFiles) -> tuple[list[Chart], int]:
+    """Curves of each training stage, and how many more stages have some."""
+    indices = sorted({index for line in run.metrics if (index := as_index(line.get("stage"))) is not None})
+    charts: list[list[Chart]] = []
+    for index in indices:
+        lines = [line for line in run.metrics if line.get("stage") == index]
+        stage = run.stage(index) or StageEntry(index, str(index))
+        other = next((m for m in PREFERRED if any(number(x.get(m)) is not None for x in lines)), None)
+        found = [_curve(lines, metric, stage) for metric in ("loss", other) if metric]
+        if any(found):
+            charts.append([chart for chart in found if chart])
+    return [chart for group in charts[:STAGES] for chart in group], max(0, len(charts) - STAGES)
+
+
+def _curve(lines: Sequence[Mapping[str, Any]], metric: str, stage: StageEntry) -> Chart | None:
+    axis = "step" if any(as_index(line.get("step")) is not None for line in lines) else "epoch"
+    found: list[Line] = []
+    for split in sorted({str(line.get("split") or "train") for line in lines}):
+        points = [
+            (x, y)
+            for line in lines
+            if str(line.get("split") or "train") == split
+            and (x := number(line.get(axis))) is not None
+            and (y := number(line.get(metric))) is not None
+        ]
+        if points:
+            known = split if split not in ("train", "valid") else str(say(f"learning.{split}"))
+            found.append(Line(known, thinned(sorted(points)), split != "train"))
+    if not any(len(line.points) > 1 for line in found):
+        return None
+    kind = f"quality.{metric}"
+    unit = "" if metric == "loss" else "fraction"
+    percent = metric != "loss" and percentage(unit, kind)
+    name = say("learning.loss") if metric == "loss" else kind_name(kind)
+    ends = chain(
+        (
+            say(
+                "learning.end",
+                split=line.label,
+                first=shown(line.points[0][1], unit if percent else "", kind),
+                last=shown(line.points[-1][1], unit if percent else "", kind),
+            )
+            for line in found
+        ),
+        "sentence",
+    )
+    words = say(f"learning.{axis}")
+    return twice(
+        f"curve{stage.index}-{metric.replace('_', '-')}",
+        say("learning.of", metric=name, index=stage.index, name=stage.name),
+        say("learning.about", metric=name, axis=words, index=stage.index, name=stage.name, ends=ends),
+        partial(curves, tuple(found), str(words), percent),
+    )
+
+
+def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> tuple[tuple[float, float], ...]:
+    """At most `most` points: the means of runs of equal length, the last point kept.
+
+    >>> thinned([(i, i) for i in range(6)], 3)
+    ((0.5, 0.5), (2.5, 2.5), (5, 5))
+    """
+    if len(points) <= most:
+        return tuple(points)
+    size = -(-len(points) // most)
+    runs = [points[i : i + size] for i in range(0, len(points), size)]
+    means = [(sum(x for x, _ in r) / len(r), sum(y for _, y in r) / len(r)) for r in runs]
+    return (*means[:-1], points[-1])
+
+
+def error_charts(run: RunFiles) -> tuple[list[Chart], int]:
+    """Confusion matrix, ROC and reliability of the newest audit that kept them; its stage."""
+    for (stage, name), evidence in reversed(run.evidence.items()):
+        if name not in ("quality", "calibration"):
+            continue
+        found = [_confusion(evidence), _roc(evidence), _reliability(evidence)]
+        if any(found):
+            return [chart for chart in found if chart], stage
+    return [], 0
+
+
+def folded(
+    labels: Sequence[str], matrix: Sequence[Sequence[int]], most: int = CLASSES
+) -> tuple[list[str], list[list[int]]]:
+    """A confusion matrix of the `most - 1` classes with most rows, the others summed into one."""
+    if len(labels) <= most:
+        return list(labels), [list(row) for row in matrix]
+    order = sorted(range(len(labels)), key=lambda i: (-sum(matrix[i]), i))
+    top = sorted(order[: most - 1])
+    place = {index: at for at, index in enumerate(top)}
+    small = [[0] * most for _ in range(most)]
+    for i, row in enumerate(matrix):
+        for j, count in enumerate(row):
+            small[place.get(i, most - 1)][place.get(j, most - 1)] += count
+    other = str(say("errors.other", n=len(labels) - len(top)))
+    return [*(labels[i] for i in top), other], small
+
+
+def _confusion(evidence: Mapping[str, Any]) -> Chart | None:
+    given = as_map(evidence.get("confusion"))
+    labels = [str(label) for label in as_list(given.get("labels"))]
+    matrix = [[as_index(n) or 0 for n in as_list(row)] for row in as_list(given.get("matrix"))]
+    total = sum(map(sum, matrix))
+    if not labels or not total or any(len(row) != len(labels) for row in [*matrix, matrix]):
+        return None
+    right = sum(matrix[i][i] for i in range(len(labels)))
+    small_labels, small = folded(labels, matrix)
+    caption: list[Phrase] = []
+    worst = max(
+        ((matrix[i][j], -i, -j) for i in range(len(labels)) for j in range(len(labels)) if i != j),
+        default=(0, 0, 0),
+    )
+    if worst[0]:
+        caption.append(
+            say("errors.worst", true=labels[-worst[1]], predicted=labels[-worst[2]], n=f"{worst[0]:,}")
+        )
+    if len(small_labels) < len(labels):
+        shown_classes = len(small_labels) - 1
+        caption.append(
+            say("errors.folded", shown=shown_classes, n=len(labels), other=small_labels[-1])
+        )
+    return twice(
+        "confusion",
+        say("errors.confusion"),
+        say("errors.confusion_about", right=f"{right:,}", n=f"{total:,}"),
+        partial(confusion, small_labels, small),
+        caption=caption,
+    )
+
+
+def _square_points(value: Any) -> list[tuple[float, float]]:
+    found = []
+    for item in as_list(value):
+        if isinstance(item, Mapping):
+            item = [item.get("predicted"), item.get("observed")]
+        point = pair(as_list(item)[:2])
+        if point is not None and all(-1e-9 <= end <= 1 + 1e-9 for end in point):
+            found.append(point)
+    return found
+
+
+def _roc(evidence: Mapping[str, Any]) -> Chart | None:
+    points = _square_points(evidence.get("curve_roc"))
+    if len(points) < 2:
+        return None
+    if len(points) > 400:
+        points = [points[round(i * (len(points) - 1) / 399)] for i in range(400)]
+    area = number(as_map(evidence.get("metrics")).get("auroc"))
+    caption = [say("errors.roc_area", auroc=shown(area, "", "quality.auroc"))] if area else []
+    words = tuple(str(say(f"errors.{key}")) for key in ("fpr", "tpr", "chance"))
+    return twice(
+        "roc", say("errors.roc"), say("errors.roc_about"),
+        partial(unit_square, points, False, words), caption=caption,
+    )  # fmt: skip
+
+
+def _reliability(evidence: Mapping[str, Any]) -> Chart | None:
+    points = _square_points(evidence.get("reliability"))
+    if len(points) < 2:
+        return None
+    words = tuple(str(say(f"errors.{key}")) for key in ("predicted_p", "observed", "perfect"))
+    return twice(
+        "reliability", say("errors.reliability"), say("errors.reliability_about"),
+        partial(unit_square, points, True, words),
+    )  # fmt: skip

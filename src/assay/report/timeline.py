@@ -1,0 +1,205 @@
+"""Claims by stage: what each stage added, kept, voided and measured again, replayed for the eye."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from assay.report.numbers import digits_apart, exact, number, shown, shown_interval
+from assay.report.reading import RunFiles, StageEntry, as_index, as_map, identity
+from assay.report.strings import Phrase, chain, kind_name, literal, say
+
+#: families in the order a reader wants them; others follow by name
+_FAMILIES = (
+    "quality calibration fairness robustness explanation privacy federation transfer agreement "
+    "sparsity size latency"
+).split()
+
+Event = Literal["", "added", "again", "kept", "voided"]
+STATUSES = ("holds", "fails", "void", "unverifiable")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a stage did to one claim.
+
+    Attributes:
+        event: nothing, added, again (measured again), kept or voided.
+        value: the value stated or voided, as shown.
+    """
+
+    event: Event = ""
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Track:
+    """One claim through all stages.
+
+    Attributes:
+        claim: its row of claims.json.
+        name: what its kind is called.
+        about: data set, split and conditions, where it has them.
+        status: holds, fails, void, unverifiable; empty where nobody computed it.
+        value: its value as shown.
+        exact: its value, not rounded.
+        interval: its interval as shown.
+        n: rows it was measured on, as shown.
+        cells: one for each stage.
+        why: what became of it, where it does not simply hold.
+    """
+
+    claim: Mapping[str, Any]
+    name: Phrase
+    about: Phrase | None
+    status: str
+    value: str
+    exact: str
+    interval: Phrase | None
+    n: Phrase | None
+    cells: tuple[Cell, ...]
+    why: Phrase | None
+
+
+def kind_of(claim: Mapping[str, Any]) -> str:
+    """The kind of a claim."""
+    return str(claim.get("kind") or "")
+
+
+def unit_of(claim: Mapping[str, Any]) -> str:
+    """The unit of a claim's value."""
+    return str(claim.get("unit") or "")
+
+
+def value_of(claim: Mapping[str, Any]) -> str:
+    """The value of a claim as shown."""
+    return shown(claim.get("value"), unit_of(claim), kind_of(claim))
+
+
+def where_of(claim: Mapping[str, Any]) -> Phrase | None:
+    """`reviews, test split`."""
+    dataset, split = claim.get("dataset"), claim.get("split")
+    if dataset and split:
+        return say("where.split", dataset=dataset, split=split)
+    return say("where.dataset", dataset=dataset or split) if dataset or split else None
+
+
+def conditions_of(claim: Mapping[str, Any]) -> Phrase | None:
+    """`batch 1, runtime onnx`."""
+    conditions = as_map(claim.get("conditions"))
+    return chain(
+        say(
+            "condition",
+            name=str(name).replace("_", " "),
+            value=literal(shown(value) if number(value) is None else f"{value:g}"),
+        )
+        for name, value in sorted(conditions.items())
+    )
+
+
+def about_of(claim: Mapping[str, Any]) -> Phrase | None:
+    """Data set, split and conditions of a claim."""
+    found = [phrase for phrase in (where_of(claim), conditions_of(claim)) if phrase is not None]
+    return chain(found, "dot")
+
+
+def _order(claim: Mapping[str, Any]) -> tuple[int, str]:
+    family = kind_of(claim).partition(".")[0]
+    return (_FAMILIES.index(family), "") if family in _FAMILIES else (len(_FAMILIES), family)
+
+
+def replay(run: RunFiles) -> dict[str, tuple[Cell, ...]]:
+    """For each claim (by identity), what every stage did to it.
+
+    The passport's rule: a stage voids every claim of a kind that it does not keep. Where no stage
+    recorded what it keeps, only the stages that state claims are known.
+    """
+    history = run.history or tuple(
+        (index, claim)
+        for claim in run.claims
+        if (index := as_index(claim.get("stage"))) is not None
+    )
+    stated: dict[int, dict[str, Mapping[str, Any]]] = {}
+    for index, claim in history:
+        stated.setdefault(index, {})[identity(claim)] = claim
+    live: dict[str, Mapping[str, Any]] = {}
+    cells: dict[str, list[Cell]] = {identity(claim): [] for _, claim in history}
+    for stage in run.stages:
+        new = stated.get(stage.index, {})
+        for key, row in cells.items():
+            event = _event(key, stage, new, live, bool(row) and any(cell.event for cell in row))
+            claim = new.get(key) or live.get(key)
+            row.append(Cell(event, value_of(claim) if claim is not None and event else ""))
+            if event == "voided":
+                del live[key]
+        live.update(new)
+    return {key: tuple(row) for key, row in cells.items()}
+
+
+def _event(
+    key: str,
+    stage: StageEntry,
+    new: Mapping[str, Mapping[str, Any]],
+    live: Mapping[str, Mapping[str, Any]],
+    seen: bool,
+) -> Event:
+    if key in new:
+        return "again" if seen else "added"
+    if key not in live or stage.keeps is None:
+        return ""
+    return "kept" if stage.does_keep(kind_of(live[key])) else "voided"
+
+
+def tracks(run: RunFiles) -> list[Track]:
+    """All claims of a run with their way through the stages, families in a reader's order."""
+    cells = replay(run)
+    empty = tuple(Cell() for _ in run.stages)
+    return [
+        _track(run, claim, cells.get(identity(claim), empty))
+        for claim in sorted(run.claims, key=_order)
+    ]
+
+
+def _track(run: RunFiles, claim: Mapping[str, Any], cells: tuple[Cell, ...]) -> Track:
+    kind, unit, status = kind_of(claim), unit_of(claim), str(claim.get("status") or "")
+    n = as_index(claim.get("n"))
+    return Track(
+        claim=claim,
+        name=kind_name(kind),
+        about=about_of(claim),
+        status=status if status in STATUSES else "",
+        value=value_of(claim),
+        exact=exact(claim.get("value")),
+        interval=shown_interval(claim.get("interval"), unit, kind),
+        n=None if n is None else say("rows.n", n=f"{n:,}"),
+        cells=cells,
+        why=_why(run, claim, cells),
+    )
+
+
+def voided_by(run: RunFiles, cells: tuple[Cell, ...]) -> StageEntry | None:
+    """The last stage that voided a claim, where it was not measured again since."""
+    for stage, cell in reversed(list(zip(run.stages, cells, strict=True))):
+        if cell.event == "voided":
+            return stage
+        if cell.event:
+            return None
+    return None
+
+
+def _why(run: RunFiles, claim: Mapping[str, Any], cells: tuple[Cell, ...]) -> Phrase | None:
+    status = claim.get("status")
+    stage = voided_by(run, cells)
+    if status == "void" and stage is not None:
+        return say("claims.voided_by", index=stage.index, name=stage.name)
+    measured, value = number(claim.get("measured")), number(claim.get("value"))
+    if status == "fails" and measured is not None and value is not None and measured != value:
+        unit, kind = unit_of(claim), kind_of(claim)
+        extra = digits_apart(value, measured, unit, kind)
+        return say(
+            "claims.claimed",
+            claimed=shown(value, unit, kind, extra),
+            measured=shown(measured, unit, kind, extra),
+        )
+    return None

@@ -1,0 +1,127 @@
+"""What every training stage has: the four questions, and the claims that training leaves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from assay.claims import Capabilities, Effects, Estimate, PlanContext, Read
+from assay.config import Config, PartField
+from assay.stages.base import Stage
+
+if TYPE_CHECKING:
+    from assay.models.model import Model
+    from assay.training.context import RunContext
+
+#: floating-point operations a second that one core is assumed to do, for estimates before a build
+_FLOPS = 4.0e10
+
+
+class PlayerSettings(Config):
+    """How a player other than the model takes its steps.
+
+    Attributes:
+        step: its step parts.
+    """
+
+    step: Annotated[Any, PartField("step", many=True, default={"adamw": {"lr": 1e-3}})] = None
+
+
+class TrainingStage(Stage):
+    """Answers the four questions; every training stage runs the one loop.
+
+    Attributes:
+        objective: what is learnt: a weighted sum of terms.
+        parameters: which parameters move.
+        step: how a step is taken.
+        place: where it runs.
+        epochs: passes over the training rows (may be a fraction).
+        batch: rows a batch.
+        curves: measure the validation split after each epoch.
+        players: settings of players other than the model.
+    """
+
+    objective: Annotated[Any, PartField("term", many=True, default="supervised")] = None
+    parameters: Annotated[Any, PartField("parameters", default="full")] = None
+    step: Annotated[Any, PartField("step", many=True, default={"adamw": {"lr": 1e-3}})] = None
+    place: Annotated[Any, PartField("place", default="local")] = None
+    epochs: float = Field(default=3, gt=0)
+    batch: int = Field(default=32, ge=1)
+    curves: bool = True
+    players: dict[str, PlayerSettings] = Field(default_factory=dict)
+
+    def parts(self) -> list[tuple[str, Any]]:
+        """Every part of the four columns, as the user wrote it."""
+        return [
+            *((f"objective.{p.part_name}", p) for p in self.objective),
+            (f"parameters.{self.parameters.part_name}", self.parameters),
+            *((f"step.{p.part_name}", p) for p in self.step),
+            (f"place.{self.place.part_name}", self.place),
+        ]
+
+    def capabilities(self, context: PlanContext) -> Capabilities:
+        """Weights under a mask stay zero, so training itself takes nothing away."""
+        return Capabilities()
+
+    def effects(self, context: PlanContext) -> Effects:
+        """Training changes the function: behaviour is void. It keeps what it provably keeps."""
+        steering = [n for n, p in self.parts() if _observes(p)]
+        reads = [Read(split="train", influences=("weights",), why="gradient steps")]
+        reads += [
+            Read(split="train", influences=("weights",), why=f"{n}: {why}")
+            for n, p in self.parts()
+            for why in _sums(p)
+        ]
+        if steering and "valid" in context.data.splits:
+            reads.append(
+                Read(split="valid", influences=("choice",), why=" and ".join(steering))
+            )
+        elif self.curves and "valid" in context.data.splits:
+            reads.append(Read(split="valid", influences=("report",), why="learning curve"))
+        added = tuple(self.parameters.structures(context))
+        keeps: list[str] = []
+        if not added:
+            keeps += ["size.parameters", "size.bytes", "size.macs"]
+        if "mask" in context.structures:
+            keeps.append("sparsity.*")
+        if not context.data.private:
+            keeps.append("privacy.*")
+        return Effects(
+            keeps=tuple(keeps),
+            reads=tuple(reads),
+            moves=self.parameters.describe(),
+            structure_adds=added,
+        )
+
+    def estimate(self, context: PlanContext) -> Estimate:
+        """From the number of parameters and rows; `--deep` refines it with the real network."""
+        n, rows = context.model.parameters, context.data.rows
+        if n is None or rows is None:
+            return Estimate(basis="unknown: the number of parameters or rows is not known yet")
+        tokens = 64 if context.model.modality == "text" else 1
+        dense = n * (0.45 if context.model.modality == "text" else 1.0)
+        train = rows * 0.7
+        operations = 6.0 * dense * tokens * train * self.epochs
+        return Estimate(
+            seconds=round(2 + operations / (2 * _FLOPS), 1),
+            bytes=int(n * 4 * 5 + self.batch * tokens * 4096 * 16),
+            basis=f"{n:,} parameters x {tokens} positions x {self.epochs:g} epochs, two cores",
+        )
+
+    def run(self, model: Model, context: RunContext) -> Model:
+        """The one loop."""
+        from assay.training.loop import train
+
+        return train(self, model, context)
+
+
+def _observes(part: Any) -> bool:
+    """Whether validation losses steer the part."""
+    return bool(getattr(part, "observes", False))
+
+
+def _sums(part: Any) -> tuple[str, ...]:
+    """What a part asks of the one door, in words."""
+    asks = getattr(part, "asks", None)
+    return tuple(asks()) if asks is not None else ()

@@ -1,0 +1,46 @@
+"""Batches of rows, and the unit each row belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class Batch:
+    """Rows as the network takes them.
+
+    Attributes:
+        inputs: keyword arguments of the network's forward, each `[N, ...]`.
+        targets: `[N]` class index (int64) or value (float32).
+        weights: `[N]` weight of each row's loss.
+        rows: `[N]` index of each row in its split.
+        units: `[N]` index of each row's privacy unit within this batch, in `0..n_units-1`.
+        n_units: number of units, U.
+        extras: row-aligned tensors a term asked for (cached teacher outputs, ...).
+    """
+
+    inputs: dict[str, torch.Tensor]
+    targets: torch.Tensor
+    weights: torch.Tensor
+    rows: torch.Tensor
+    units: torch.Tensor
+    n_units: int
+    extras: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.rows.shape[0])
+
+
+def to_units(rows: torch.Tensor, units: torch.Tensor, n_units: int) -> torch.Tensor:
+    """Sum losses of rows `[M]` into losses of units `[U]`; differentiable.
+
+    Args:
+        rows: losses.
+        units: index of the unit of each row.
+        n_units: U.
+    """
+    if rows.shape != units.shape:
+        raise ValueError(f"expected one unit a row: rows {tuple(rows.shape)}, units {tuple(units.shape)}")
+    return rows.new_zeros(n_units).index_add(0, units, rows)

@@ -1,0 +1,127 @@
+"""What a running stage is given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from assay.claims import Claim, PlanContext
+from assay.data.door import Door, LocalDoor
+from assay.files import derive_seed
+
+if TYPE_CHECKING:
+    from assay.data.dataset import Dataset
+    from assay.models.model import Model
+
+
+class MetricsLog:
+    """`metrics.jsonl`: one line a step or an epoch, no wall-clock times, so that it is reproducible.
+
+    A resumed run cuts the file back to the length its checkpoint recorded.
+    """
+
+    def __init__(self, path: Path | None, start: int | None = None) -> None:
+        self.path = path
+        #: length when the stage began; what lies beyond is of an attempt that was stopped
+        self.start = self.size() if start is None else start
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, **values: Any) -> None:
+        """Append one line."""
+        self.lines.append(values)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(values, sort_keys=True, ensure_ascii=False) + "\n")
+
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Forget all that was written after the file had that length."""
+        if self.path is not None and self.path.exists():
+            with self.path.open("r+b") as stream:
+                stream.truncate(size)
+
+
+class Progress(Protocol):
+    """Tells a person how far a stage is."""
+
+    def update(self, done: int, total: int, text: str = "") -> None:
+        """`done` of `total`, and what just happened."""
+        ...
+
+    def say(self, text: str) -> None:
+        """One line worth keeping on the screen."""
+        ...
+
+
+class Silent:
+    """A progress that tells nobody."""
+
+    def update(self, done: int, total: int, text: str = "") -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass
+class RunContext:
+    """What a stage is given when it runs.
+
+    Attributes:
+        dataset: the data; opening a split is recorded in `dataset.opened`.
+        plan: what the plan knew before this stage (`plan.task` is the task).
+        seed: the recipe's seed.
+        stage: index of the stage, part of every derived seed.
+        threads: number of intra-op threads, fixed for the run.
+        work: scratch folder of this stage (checkpoints, caches); None keeps nothing on disk.
+        folder: the run's folder, None when there is none.
+        metrics: where curves go.
+        progress: tells the person.
+        door: the one door for numbers that mix examples.
+        retrain: (dataset, seed, "pretrained" or "scratch") -> the model that the stages before this
+            one make of that data set (resampling audits, transfer curves, shadow models).
+        tuning: folder of the timing cache, None to not keep timings.
+    """
+
+    dataset: Dataset
+    plan: PlanContext
+    seed: int = 0
+    stage: int = 0
+    threads: int = 1
+    work: Path | None = None
+    folder: Path | None = None
+    metrics: MetricsLog = field(default_factory=lambda: MetricsLog(None))
+    progress: Progress = field(default_factory=Silent)
+    door: Door = field(default_factory=LocalDoor)
+    retrain: Callable[[Dataset, int, str], Model] | None = None
+    tuning: Path | None = None
+    claims: list[Claim] = field(default_factory=list)
+    evidence: dict[str, Any] = field(default_factory=dict)
+    used: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Any:
+        """The task."""
+        return self.plan.task
+
+    def claim(self, claim: Claim) -> None:
+        """State a claim about the model that the stage returns."""
+        self.claims.append(claim)
+
+    def keep(self, name: str, value: Any) -> None:
+        """Keep data for the report (a confusion matrix, a curve): plain JSON."""
+        self.evidence[name] = value
+
+    def record(self, **values: Any) -> None:
+        """Record what was really used (tuned precision, steps taken) in the stage's passport entry."""
+        self.used.update(values)
+
+    def derive(self, *names: str | int) -> int:
+        """A seed for one purpose of this stage."""
+        return derive_seed(self.seed, self.stage, *names)

@@ -1,0 +1,102 @@
+"""Validation while training: the curve, early stopping, and the best weights so far."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from assay.training.parts import MODEL
+from assay.training.sources import RowSource
+
+if TYPE_CHECKING:
+    from assay.training.loop import Job
+
+
+class Validation:
+    """The validation split, its loss and score after each epoch, and what they decide.
+
+    Args:
+        source: the split's rows.
+        stopping: the `early_stopping` setting, or None.
+        cache: the cached prefix outputs of the split, if the prefix is cached.
+    """
+
+    def __init__(self, source: RowSource, stopping: Any, cache: Any) -> None:
+        self._source, self._stopping, self._cache = source, stopping, cache
+        self._best: torch.Tensor | None = None
+        self._best_loss, self._waited = math.inf, 0
+
+    @classmethod
+    def make(cls, job: Job) -> Validation | None:
+        """The validation of a job; None where the data have no such split or none is wanted."""
+        data = job.context.dataset
+        if not job.stage.curves or "valid" not in data.splits or data.size("valid") == 0:
+            return None
+        preprocessing = job.model.preprocessing
+        source = RowSource(
+            preprocessing.encode(data.rows("valid")),
+            preprocessing.scale_targets(data.targets("valid")),
+            data.units("valid"),
+            64,
+            0,
+        )
+        cache = None
+        if job.prefix is not None and job._caches:
+            cache = job.cache(job.prefix, source, "valid")
+        stopping = next((p for p in job.stage.step if p.part_name == "early_stopping"), None)
+        return cls(source, stopping, cache)
+
+    def measure(self, job: Job) -> dict[str, float]:
+        """Mean loss, and accuracy or RMSE, over the split."""
+        lengths = self._source.encoded.lengths()
+        order = np.argsort(-lengths, kind="stable")
+        total, score, count = 0.0, 0.0, len(order)
+        for start in range(0, count, 64):
+            batch = self._source.take(torch.from_numpy(order[start : start + 64].copy()))
+            outputs = job.forward(batch.inputs)
+            total += float(job.context.task.row_losses(outputs, batch.targets).sum())
+            if outputs.shape[1] > 1:
+                score += float((outputs.argmax(1) == batch.targets).sum())
+            else:
+                score += float((outputs[:, 0] - batch.targets).square().sum())
+        if job.model.classes is not None:
+            return {"loss": round(total / count, 8), "accuracy": round(score / count, 8)}
+        scale = (job.model.preprocessing.target or {"std": 1.0})["std"]
+        return {"loss": round(total / count, 8), "rmse": round(math.sqrt(score / count) * scale, 8)}
+
+    def should_stop(self, job: Job, values: dict[str, float]) -> bool:
+        """Early stopping's decision; remembers the best weights while it is on."""
+        if self._stopping is None:
+            return False
+        if values["loss"] < self._best_loss - self._stopping.min_delta:
+            self._best_loss, self._waited = values["loss"], 0
+            self._best = job.players[MODEL].final().clone()
+        else:
+            self._waited += 1
+        return self._waited >= self._stopping.patience
+
+    def keep_best(self, job: Job) -> None:
+        """Go back to the best weights, where early stopping is on."""
+        if self._best is not None:
+            job.players[MODEL].keep(self._best)
+            job.context.record(best_valid_loss=self._best_loss)
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """What a resumed run needs."""
+        tensors = {"best": self._best} if self._best is not None else {}
+        finite = self._best_loss if math.isfinite(self._best_loss) else None
+        return tensors, {"best_loss": finite, "waited": self._waited}
+
+    def restore(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
+        """Undo everything since `state` was taken."""
+        self._best = tensors.get("best")
+        self._best_loss = math.inf if plain["best_loss"] is None else plain["best_loss"]
+        self._waited = plain["waited"]
+
+    def close(self) -> None:
+        """Free the cache."""
+        if self._cache is not None:
+            self._cache.close()

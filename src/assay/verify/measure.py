@@ -1,0 +1,249 @@
+"""Measure again what a stage claimed, and compare."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from assay import registry
+from assay.claims import Claim, PlanContext
+from assay.claims.claim import Status
+from assay.claims.passport import Passport
+from assay.claims.replay import CurrentClaim, PlacedStage, replay
+from assay.config import build, build_part
+from assay.errors import ArtefactError, AssayError, UsageError
+from assay.stages.base import Stage, close
+from assay.verify.findings import Finding
+
+if TYPE_CHECKING:
+    from assay.data.dataset import Dataset
+    from assay.training.context import Progress, RunContext
+    from assay.verify.data import Absent
+
+#: (placed stage) -> the `retrain` of its context; see `assay.training.context.RunContext`
+Retrain = Callable[[PlacedStage], Callable[["Dataset", int, str], Any]]
+
+#: what a forged record, or data nobody foresaw, can make a measurement raise: not a traceback
+_ACCIDENTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What measuring again needs.
+
+    Attributes:
+        model: the finished model, or the reason why it cannot be loaded.
+        passport: its passport.
+        data: opens the data of a stage's run.
+        threads: number of intra-op threads (None: as many as the run had).
+        retrain: gives contexts their `retrain`.
+        progress: tells the person.
+    """
+
+    model: Any
+    passport: Passport
+    data: Callable[[PlacedStage], Dataset | Absent]
+    threads: int | None
+    retrain: Retrain | None
+    progress: Progress
+
+
+def plan_context(passport: Passport, placed: PlacedStage) -> PlanContext:
+    """What the plan knew before a stage, rebuilt from the records before it."""
+    stages = passport.stages()
+    structures: list[str] = []
+    for one in stages:
+        if one.number >= placed.number:
+            break
+        effects = one.record.effects
+        structures = [s for s in structures if s not in effects.structure_removes]
+        structures += [s for s in effects.structure_adds if s not in structures]
+    before = []
+    for record in passport.records:
+        if record.stage is placed.record:
+            break
+        before.append(record)
+    carried = {c.claim.kind: c.stage for c in replay(before) if c.carried}
+    return PlanContext(
+        model=placed.origin.model,
+        data=placed.origin.data,
+        task=build_part("task", placed.origin.task, "task"),
+        structures=tuple(structures),
+        carried=carried,
+        stage=placed.record.index,
+        stages=tuple(_stages_of_run(stages, placed.run)),
+    )
+
+
+def _stages_of_run(stages: Sequence[PlacedStage], run: int) -> Iterator[Any]:
+    for one in stages:
+        if one.run == run:
+            try:
+                yield _stage(one)
+            except UsageError:  # a user's own stage, unknown here, must not hide the others
+                yield one.record
+
+
+def _stage(placed: PlacedStage) -> Stage:
+    name = placed.record.name
+    where = f"stage {placed.number} ({name})"
+    stage = build(registry.find("stage", name, where), placed.record.config, where)
+    if not isinstance(stage, Stage):
+        raise ArtefactError("not a stage", where=where, mend="restore the artefact")
+    return stage
+
+
+def _context(bench: Bench, placed: PlacedStage) -> RunContext:
+    from copy import deepcopy
+
+    from assay.training.context import RunContext
+
+    origin = placed.origin
+    data: Any = bench.data(placed)
+    return RunContext(
+        dataset=data,
+        plan=plan_context(bench.passport, placed),
+        seed=origin.seed,
+        stage=placed.record.index,
+        threads=bench.threads or origin.threads,
+        progress=bench.progress,
+        retrain=bench.retrain(placed) if bench.retrain is not None else None,
+        # historical claims are recomputed from what was recorded as used
+        used=deepcopy(placed.record.used),
+    )
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch, where it is loaded, use as many threads as the run did."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def remeasure(bench: Bench, placed: PlacedStage, current: Sequence[CurrentClaim]) -> list[Finding]:
+    """Measure again what is still carried of a stage's claims.
+
+    What cannot be measured here (data absent or changed, a package missing, a part unknown) is
+    `unverifiable`, with the reason; so is what a failing measurement did not come to.
+
+    Raises:
+        ArtefactError: the artefact contradicts itself.
+    """
+    if isinstance(bench.model, str):
+        return [Finding(c.claim, c.stage, "unverifiable", why=bench.model) for c in current]
+    again: list[Claim] = []
+    stage, stopped = None, ""
+    try:
+        stage = _stage(placed)
+        context = _context(bench, placed)
+        again = context.claims
+        with _threads(context.threads):
+            stage.measure(bench.model, context)
+    except ArtefactError:
+        raise
+    except AssayError as error:
+        stopped = error.line()
+    except ImportError as error:
+        stopped = f"a package is missing: {error.name or error}"
+    except _ACCIDENTS as error:
+        stopped = f"measuring again failed: {type(error).__name__}: {error}"
+    if stage is None:
+        return [Finding(c.claim, c.stage, "unverifiable", why=stopped) for c in current]
+    found = {claim.identity(): claim for claim in again}
+    return [_finding(stage, one, found, stopped) for one in current]
+
+
+def _finding(stage: Stage, current: CurrentClaim, found: dict[str, Claim], stopped: str) -> Finding:
+    claim = current.claim
+    again = found.get(claim.identity())
+    if again is not None:
+        status, why = compare(stage, claim, again)
+        return Finding(claim, current.stage, status, again.value, why)
+    if stopped:
+        return Finding(claim, current.stage, "unverifiable", why=stopped)
+    similar = _similar(claim, found)
+    if similar is not None and _agrees(stage, claim, similar) == "unverifiable":
+        why = "it can only be measured under its own conditions (another machine)"
+        return Finding(claim, current.stage, "unverifiable", similar.value, why)
+    if claim.nature == "historical":
+        why = "nothing recomputes it from what was recorded"
+        return Finding(claim, current.stage, "unverifiable", why=why)
+    return Finding(claim, current.stage, "fails", why="its stage does not measure such a claim")
+
+
+def _similar(claim: Claim, found: dict[str, Claim]) -> Claim | None:
+    """What was measured in the claim's place under other conditions."""
+    place = (claim.kind, claim.dataset, claim.split)
+    for other in found.values():
+        if (other.kind, other.dataset, other.split) == place and (
+            other.conditions.keys() == claim.conditions.keys()
+        ):
+            return other
+    return None
+
+
+def _agrees(stage: Stage, claim: Claim, again: Claim) -> Status:
+    try:
+        return stage.agrees(claim, again)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return "fails"  # the claim is not even of the form that its stage gives
+
+
+def compare(stage: Stage, claim: Claim, again: Claim) -> tuple[Status, str]:
+    """Whether a claim says what was measured again, and if not, why.
+
+    The stage judges the value. Where it is satisfied, everything else that a reader relies on must
+    agree too: nature, unit, n and level exactly; interval and method where the value was met
+    closely (a latency is not: its interval must then only hold its own value). `details` are not
+    compared.
+    """
+    status = _agrees(stage, claim, again)
+    if status == "fails":
+        return status, "measured otherwise"
+    if status != "holds":
+        return status, "it cannot be measured on this machine"
+    for name in ("nature", "unit", "n", "level"):
+        said, is_so = getattr(claim, name), getattr(again, name)
+        if said != is_so:
+            return "fails", f"its {name} is {is_so!r}, not {said!r}"
+    if not close(claim.value, again.value):
+        inside = claim.interval is None or _within(claim.value, claim.interval)
+        return ("holds", "") if inside else ("fails", "its interval does not hold its own value")
+    if claim.method != again.method:
+        return "fails", f"its method is {again.method!r}, not {claim.method!r}"
+    if not _same_interval(claim.interval, again.interval):
+        return "fails", f"its interval is {again.interval}, not {claim.interval}"
+    return "holds", ""
+
+
+def _within(value: Any, interval: tuple[float, float]) -> bool:
+    return isinstance(value, (int, float)) and interval[0] <= value <= interval[1]
+
+
+def _same_interval(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
+    """Equal up to a hundredth of the width, which another machine's rounding may move."""
+    if a is None or b is None:
+        return a is b
+    slack = 0.01 * abs(b[1] - b[0])
+    return all(close(x, y, absolute=max(slack, 1e-9)) for x, y in zip(a, b, strict=True))
