@@ -28,6 +28,7 @@ from _pairs import (
     peak_megabytes,
     ratios,
     verdict,
+    warm,
     watch,
 )
 
@@ -239,7 +240,7 @@ def run_assay(settings: Result) -> Result:
     }
 
 
-def report(mode: str, target: float, sides: dict[str, list[Result]]) -> Result:
+def report(mode: str, target: float, sides: dict[str, list[Result]], quick: bool) -> Result:
     """Print what one mode gave; return it."""
     ours, peers = sides["assay"], sides["peer"]
     out: Result = {"mode": mode}
@@ -262,7 +263,7 @@ def report(mode: str, target: float, sides: dict[str, list[Result]]) -> Result:
             f"  times faster by {text}: {value['median']:.2f} "
             f"(from {value['min']:.2f} to {value['max']:.2f})"
         )
-    print(f"  {verdict(wall['median'], target)}")
+    print(f"  {verdict(wall['median'], target, quick=quick)}")
     accuracy = out["accuracy"]
     print(f"  test accuracy: assay {accuracy['assay']:.4f}, peer {accuracy['peer']:.4f}")
     print(f"  paired difference {delta:+.4f}, 95% interval from {low:+.4f} to {high:+.4f}")
@@ -293,6 +294,7 @@ def main() -> None:
     """Run the pairs and print the figures."""
     given = arguments()
     if given.worker:
+        warm()
         answer((run_assay if given.worker == "assay" else run_peer)(given.settings))
         return
     found = []
@@ -319,7 +321,7 @@ def main() -> None:
             ),
         )
         target = 1.0 if given.peer_best else defaults["target"]
-        found.append(report(mode, target, sides))
+        found.append(report(mode, target, sides, given.quick))
     if given.json:
         print(json.dumps(found))
 

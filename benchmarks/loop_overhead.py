@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from _pairs import Result, alternate, answer, ratios, verdict, watch
+from _pairs import Result, alternate, answer, ratios, verdict, warm, watch
 
 ROWS, FEATURES, CLASSES, LR = 8192, 64, 10, 1e-3
 
@@ -134,6 +134,7 @@ def main() -> None:
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
+        warm()
         answer((run_assay if given.worker == "assay" else run_plain)(given.settings))
         return
     settings = {
@@ -165,7 +166,7 @@ def main() -> None:
             f"  assay's {name} time over the hand-written loop's: {value['median']:.3f} "
             f"(from {value['min']:.3f} to {value['max']:.3f})"
         )
-    print(f"  {verdict(cpu['median'], 1.05, at_most=True)}")
+    print(f"  {verdict(cpu['median'], 1.05, at_most=True, quick=given.quick)}")
     print(f"  largest difference between final weights: {gap:.1e}")
     if given.json:
         print(json.dumps({"seconds": wall, "cpu": cpu, "weights": gap}))

@@ -167,9 +167,9 @@ def blocks(text: str) -> list[str]:
     return [re.sub(r"\s*#.*$", "", block, flags=re.MULTILINE) for block in found]
 
 
-def numbers_in_tables(text: str) -> list[str]:
+def numbers_in_tables(text: str) -> list[list[str]]:
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    return [number for row in rows for number in re.findall(r"\d+(?:\.\d+)?", row)]
+    return [sorted(re.findall(r"\d+(?:\.\d+)?", row)) for row in rows]
 
 
 def test_both_readmes_say_the_same() -> None:

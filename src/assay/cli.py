@@ -150,7 +150,11 @@ def run(
     """Do what a recipe says; prints where its report is, first and last."""
     from assay.recipe import command
 
-    return command.run(
+    def started(folder: Path) -> None:
+        if not json_:
+            print(folder / "report.html", flush=True)
+
+    done = command.run(
         recipe,
         out=out,
         resume=resume,
@@ -159,8 +163,23 @@ def run(
         seed=seed,
         sign=sign,
         allow=tuple(allow or ()),
-        emit=_print_json if json_ else None,
+        started=started,
     )
+    for miss in done.misses:
+        print(f"error: {miss}", file=sys.stderr)
+    if json_:
+        _print_json(
+            {
+                "folder": str(done.folder),
+                "model": str(done.model),
+                "report": str(done.report),
+                "exit_code": done.exit_code,
+                **done.claims,
+            }
+        )
+    else:
+        print(done.report)
+    return done.exit_code
 
 
 @app.command()
@@ -336,7 +355,8 @@ def _report_error(error: AssayError, as_json: bool) -> int:
 def _as_assay_error(error: Exception) -> AssayError | None:
     """What the user can mend, among the errors that are not ours."""
     if isinstance(error, click.ClickException):
-        hint = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "assay"
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        hint = context.command_path if context is not None else "assay"
         return UsageError(error.format_message().rstrip("."), mend=f"see: {hint} --help")
     if isinstance(error, OSError) and error.errno in _MENDABLE:
         return LoadError(
@@ -367,7 +387,7 @@ def invoke(args: list[str]) -> int:
         return 0
     except AssayError as error:
         return _report_error(error, as_json)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
         known = _as_assay_error(error)
         if known is not None:
             return _report_error(known, as_json)

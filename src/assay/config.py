@@ -123,13 +123,19 @@ def build(cls: type[T], raw: Any, path: str = "") -> T:
         here = f"{path}.{key}" if path and key != cls.inline else path or str(key)
         if key not in cls.model_fields:
             raise UsageError(
-                f"unknown key {str(key)!r}", where=here, mend=did_you_mean(str(key), cls.model_fields)
+                f"unknown key {str(key)!r}",
+                where=here,
+                mend=did_you_mean(str(key), cls.model_fields),
             )
         marker = _part_field(cls, key)
         nested = _nested_config(cls.model_fields[key].annotation)
         if marker is not None:
             values[key] = _build_parts(marker, value, here)
-        elif nested is not None and (isinstance(value, Mapping) or nested.shorthand) and value is not None:
+        elif (
+            nested is not None
+            and (isinstance(value, Mapping) or nested.shorthand)
+            and value is not None
+        ):
             values[key] = build(nested, value, here)
         else:
             values[key] = value
@@ -147,15 +153,22 @@ def _build_parts(marker: PartField, raw: Any, path: str) -> Any:
             if all(isinstance(item, Config) for item in raw):
                 return tuple(raw)
             if all(isinstance(item, str) for item in raw):
+                named = ", ".join(f"{name}: {{}}" for name in raw)
                 raise UsageError(
-                    "expected a mapping from name to settings", where=path, mend=f"write {{{', '.join(f'{n}: {{}}' for n in raw)}}}"
+                    "expected a mapping from name to settings",
+                    where=path,
+                    mend=f"write {{{named}}}",
                 )
-            return tuple(build_part(marker.kind, item, f"{path}[{i}]") for i, item in enumerate(raw))
+            return tuple(
+                build_part(marker.kind, item, f"{path}[{i}]") for i, item in enumerate(raw)
+            )
         if isinstance(raw, Config):
             return (raw,)
         if not isinstance(raw, Mapping):
             raise UsageError(
-                f"expected names of {marker.kind} parts, got {raw!r}", where=path, mend="write 'name: {settings}'"
+                f"expected names of {marker.kind} parts, got {raw!r}",
+                where=path,
+                mend="write 'name: {settings}'",
             )
         return tuple(build_part(marker.kind, {name: value}, path) for name, value in raw.items())
     return build_part(marker.kind, raw, path)
@@ -242,5 +255,8 @@ def fields_of(cls: type[Config]) -> dict[str, tuple[str, Any]]:
     for name, info in cls.model_fields.items():
         annotation = info.annotation
         text = getattr(annotation, "__name__", None) if not typing.get_args(annotation) else None
-        out[name] = (text or str(annotation).replace("typing.", ""), info.get_default(call_default_factory=True))
+        out[name] = (
+            text or str(annotation).replace("typing.", ""),
+            info.get_default(call_default_factory=True),
+        )
     return out

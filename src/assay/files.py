@@ -78,7 +78,7 @@ def atomic(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise LoadError(
@@ -113,7 +113,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_json(data: bytes | str, where: str) -> Any:
-    """Parse JSON, refusing duplicate keys and NaN.
+    """Parse JSON, refusing duplicate keys, NaN and numbers past a float's range.
 
     Raises:
         ArtefactError: the text is not such JSON.
@@ -122,8 +122,14 @@ def parse_json(data: bytes | str, where: str) -> Any:
     def refuse(name: str) -> Any:
         raise ValueError(f"{name} is not a number")
 
+    def number(text: str) -> float:
+        value = float(text)
+        return value if math.isfinite(value) else refuse(text)
+
     try:
-        return json.loads(data, object_pairs_hook=_no_duplicates, parse_constant=refuse)
+        return json.loads(
+            data, object_pairs_hook=_no_duplicates, parse_constant=refuse, parse_float=number
+        )
     except (ValueError, RecursionError) as error:
         raise ArtefactError(
             f"not valid JSON: {error}", where=where, mend="restore the file from its source"

@@ -73,10 +73,14 @@ def discover(kind: str) -> None:
     if kind in _discovered:
         return
     _discovered.add(kind)
-    package = importlib.import_module(KINDS[kind])
-    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
-        if not module.startswith("_"):
-            importlib.import_module(f"{package.__name__}.{module}")
+    try:
+        package = importlib.import_module(KINDS[kind])
+        for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.ispkg):
+            if not module.startswith("_"):
+                importlib.import_module(f"{package.__name__}.{module}")
+    except BaseException:
+        _discovered.discard(kind)  # half a kind must not pass for the whole of it
+        raise
 
 
 def names(kind: str) -> list[str]:

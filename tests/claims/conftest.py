@@ -129,3 +129,8 @@ def build_folder() -> Callable[..., Path]:
 @pytest.fixture
 def key_file() -> Callable[[Path, int], Path]:
     return make_key
+
+
+@pytest.fixture(scope="session")
+def session_passport() -> Passport:
+    return make_passport()

@@ -49,6 +49,11 @@ def test_a_subject_is_a_sha256(digest: str) -> None:
         StageRecord(index=0, name="audit", subject=digest)
 
 
+def test_settings_may_be_a_list() -> None:
+    record = StageRecord(index=0, name="audit", config=[{"quality": {}}], subject=DIGEST)
+    assert Record.of(record).plain()["stage"]["config"] == [{"quality": {}}]
+
+
 def test_order(origin: Origin, claim: Callable[..., Claim]) -> None:
     begun = (Record.of(origin),)
     staged = (*begun, Record.of(stage(0)))
@@ -120,7 +125,7 @@ def test_what_an_older_version_did_not_write_takes_its_default(origin: Origin) -
         ('"index":0', '"index":0,"index":0', "stands twice"),
         ('"index":0', '"index": 0', "canonical"),
         ('"index":0', '"index":NaN', "NaN is not a number"),
-        ('"index":0', '"index":1e999', "not valid JSON"),
+        ('"index":0', '"index":1e999', "1e999 is not a number"),
         ('"seed":7', '"seed":true', "wrong type"),
         ('"seed":7', '"seed":"7"', "wrong type"),
         ('"seed":7', '"seed":7.0', "wrong type"),

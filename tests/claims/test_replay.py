@@ -95,6 +95,6 @@ def test_misplaced_records_are_refused(begun: Passport, claim: MakeClaim) -> Non
         begun.with_stage(stage(1))
     with pytest.raises(ValueError, match="not JSON serializable"):
         begun.with_stage(stage(0), [claim(details={"curve": object()})])
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(ValueError, match=r"cannot append.*JSON compliant"):
         begun.with_stage(stage(0), [claim(details={"x": float("nan")})])
     assert len(begun.records) == 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from assay.config import Config
 from assay.errors import UsageError
@@ -69,7 +70,16 @@ class Bound(Config):
     """
 
     shorthand: ClassVar[str | None] = "text"
-    text: str = Field(pattern=r"^\s*(>=|<=|==|>|<)\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*$")
+    text: str = Field(
+        pattern=r"^\s*(>=|<=|==|>|<)\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
+    )
+
+    @field_validator("text")
+    @classmethod
+    def _finite(cls, text: str) -> str:
+        if not math.isfinite(float(text.strip(" \t\r\n<>="))):
+            raise ValueError("the number is too large; write a smaller one")
+        return text
 
     @property
     def operator(self) -> str:
@@ -98,6 +108,8 @@ class Bound(Config):
 
     def worst(self, interval: tuple[float, float]) -> float:
         """The end of an interval on which the bound is hardest to meet."""
+        if self.operator == "==":
+            return max(interval, key=lambda end: abs(end - self.limit))
         return interval[0] if self.operator.startswith(">") else interval[1]
 
 

@@ -94,7 +94,7 @@ class Passport:
                 raise ValueError(f"cannot append to the passport: {problem}")
             try:
                 canonical_json(record.plain())
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 raise ValueError(f"cannot append to the passport: {error}") from error
             have = (*have, record)
         return Passport(have, self.lines, self.signers)

@@ -64,7 +64,7 @@ class StageRecord(Config):
     Attributes:
         index: position of the stage in its recipe, from 0.
         name: the registered name of the stage.
-        config: its settings, dumped.
+        config: its settings, dumped: a mapping, or the list that stands for one in a recipe.
         effects: what it declared: what it adds, keeps and reads.
         used: what was really used (tuned precision, steps taken, noise, ...).
         subject: SHA-256 of the weights file after it.
@@ -72,7 +72,7 @@ class StageRecord(Config):
 
     index: int = Field(ge=0)
     name: str
-    config: dict[str, Any] = Field(default_factory=dict)
+    config: dict[str, Any] | list[Any] = Field(default_factory=dict)
     effects: Effects = Effects()
     used: dict[str, Any] = Field(default_factory=dict)
     subject: Digest

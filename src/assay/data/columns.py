@@ -5,7 +5,7 @@ Rows are counted from 1, the first row after a header.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -43,19 +43,21 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def floats_of(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
+def floats_of(column: pa.ChunkedArray, time: bool = False) -> npt.NDArray[np.float64]:
     """Numbers, booleans, dates (days since 1970) and durations (seconds) as float64 `[N]`.
 
-    Missing values are NaN.
+    Missing values are NaN. Strings are read as numbers, or, with `time`, as ISO 8601 dates.
 
     Raises:
-        pyarrow.ArrowInvalid: a string that is no number.
+        pyarrow.ArrowInvalid: a string that is neither.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    column, kind = plain(column), plain(column).type
-    scale = 1.0
+    column = plain(column)
+    if time and is_string(column.type):
+        column = _without_blanks(column).cast(pa.timestamp("us"))
+    kind, scale = column.type, 1.0
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         column, scale = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()), 1e6 * _DAY
     elif pa.types.is_duration(kind):
@@ -63,15 +65,25 @@ def floats_of(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
     elif pa.types.is_boolean(kind):
         column = column.cast(pa.int8())
     elif is_string(kind):
-        text = pc.utf8_trim_whitespace(column)
-        column = pc.if_else(pc.equal(text, ""), pa.scalar(None, text.type), text)
+        column = pc.utf8_trim_whitespace(_without_blanks(column))
     values = column.cast(pa.float64(), safe=False)
     array: npt.NDArray[np.float64] = values.to_numpy(zero_copy_only=False).astype(np.float64)
     return array / scale if scale != 1.0 else array
 
 
-def numbers(column: pa.ChunkedArray, name: str, where: str) -> npt.NDArray[np.float64]:
-    """A column as float64 `[N]`, NaN where missing.
+def _without_blanks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of strings in which empty ones are missing, as a CSV file has it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    blank = pc.equal(pc.utf8_trim_whitespace(column), "")
+    return pc.if_else(blank, pa.scalar(None, column.type), column)
+
+
+def numbers(
+    column: pa.ChunkedArray, name: str, where: str, time: bool = False
+) -> npt.NDArray[np.float64]:
+    """A column as float64 `[N]`, NaN where missing; with `time`, strings are dates.
 
     Raises:
         LoadError: an infinite value, or one that is not a number; names column and row.
@@ -79,11 +91,11 @@ def numbers(column: pa.ChunkedArray, name: str, where: str) -> npt.NDArray[np.fl
     import pyarrow as pa
 
     try:
-        values = floats_of(column)
+        values = floats_of(column, time)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        row, cell = _first_bad(column)
+        row, cell = _first_bad(column, time)
         raise LoadError(
-            f"column {name!r}, row {row}: {cell!r} is not a number",
+            f"column {name!r}, row {row}: {cell!r} is not a {'date' if time else 'number'}",
             where=where,
             mend=f"correct the cell, or set 'columns: {{{name}: {{kind: categorical}}}}'",
         ) from None
@@ -98,21 +110,26 @@ def numbers(column: pa.ChunkedArray, name: str, where: str) -> npt.NDArray[np.fl
     return values
 
 
-def _first_bad(column: pa.ChunkedArray) -> tuple[int, Any]:
-    """Row (from 1) and value of the first cell that is no number."""
-    for row, value in enumerate(plain(column).to_pylist(), start=1):
+def _first_bad(column: pa.ChunkedArray, time: bool) -> tuple[int, str]:
+    """Row (from 1) and value of the first cell that is no number, or no date."""
+    import pyarrow as pa
+
+    low, high = 0, len(column)
+    while high - low > 1:
+        middle = (low + high) // 2
         try:
-            if value is not None and str(value).strip():
-                float(value)
-        except (TypeError, ValueError):
-            return row, str(value)[:40]
-    return 1, str(column.type)
+            floats_of(column.slice(low, middle - low), time)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            high = middle
+        else:
+            low = middle
+    return low + 1, str(column[low].as_py())[:40]
 
 
 def names_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Values as category names (string): whole floats without their point, booleans true/false.
 
-    A category has one name whether a file stored it as 1, 1.0 or "1".
+    A category has one name whether a file stored it as 1, 1.0 or "1"; an empty one is missing.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -129,13 +146,14 @@ def names_of(column: pa.ChunkedArray) -> pa.ChunkedArray:
             len(finite) == 0 or abs(pc.max(pc.abs(finite)).as_py()) < 2**53
         ):
             column = column.cast(pa.int64())
-    return column.cast(pa.string())
+    column = column.cast(pa.string())
+    return _without_blanks(column)
 
 
 def codes_of(
     column: pa.ChunkedArray, categories: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Index of each value among `categories` (-1: not one of them, or missing), and where missing."""
+    """Index of each value among `categories` (-1: none of them, or missing), and where missing."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -162,12 +180,14 @@ def truths(column: pa.ChunkedArray) -> npt.NDArray[np.float64]:
 
 
 def dense(values: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Index of each row's value in order of first appearance `[N]`, and the values as text."""
+    """Index of each row's value by first appearance (-1: missing) `[N]`, and the values as text."""
     import pyarrow as pa
 
     encoded = names_of(values).combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):
-        encoded = pa.concat_arrays(encoded.chunks) if encoded.num_chunks else pa.array([], pa.string())
+        encoded = (
+            pa.concat_arrays(encoded.chunks) if encoded.num_chunks else pa.array([], pa.string())
+        )
     encoded = encoded.dictionary_encode()
-    index = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    index = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     return index, encoded.dictionary.to_pylist()

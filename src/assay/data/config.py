@@ -10,8 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from assay import registry
 from assay.claims.context import DataCard
 from assay.config import Config
-from assay.data.schema import Override
+from assay.data.schema import Override, as_names, category_name
 from assay.data.source import Sample
+from assay.errors import UsageError
 
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
@@ -125,16 +126,12 @@ class DataConfig(Config):
     @field_validator("classes", mode="before")
     @classmethod
     def _class_names(cls, value: Any) -> Any:
-        from assay.data.schema import _as_names
-
-        return _as_names(value)
+        return as_names(value)
 
     @field_validator("positive", mode="before")
     @classmethod
     def _positive_name(cls, value: Any) -> Any:
-        from assay.data.schema import _category
-
-        return None if value is None else _category(value)
+        return None if value is None else category_name(value)
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -154,12 +151,22 @@ class DataConfig(Config):
         """
         if self.path is not None:
             return None
-        part = registry.find("sample", str(self.name), where)()
+        name = str(self.name)
+        if "/" in name or "." in name:
+            raise UsageError(
+                f"{name!r} is no sample's name",
+                where=where,
+                mend=f"for a file write 'data: {{path: {name}, label: ...}}'",
+            )
+        part = registry.find("sample", name, where)()
         assert isinstance(part, Sample)
         return part
 
     def card(self, base: Path) -> DataCard:
         """What is known before the data are opened.
+
+        What only the file can tell (rows, classes, splits that come with it) is not in the card;
+        an opened data set's own card has it.
 
         Args:
             base: the folder that `path` is relative to.
@@ -174,7 +181,9 @@ class DataConfig(Config):
             splits = ("train", "valid", "test") if self._given() else self.splits.names()
         else:
             splits = tuple(
-                s for s in ("train", "valid", "test") if s in known.splits or s in self.splits.names()
+                s
+                for s in ("train", "valid", "test")
+                if s in known.splits or s in self.splits.names()
             )
         classes = len(self.classes) if self.classes else known.classes
         label = self.label or known.label

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from assay.claims.context import DataCard
 from assay.data.digest import dataset_digest
 from assay.data.schema import Schema
-from assay.data.splits import Blocks, Ints, check_apart, few, folds, permutation
+from assay.data.splits import Blocks, Ints, check_apart, divide, few, folds, permutation
 from assay.errors import LoadError, did_you_mean
 from assay.files import derive_seed
 
@@ -164,12 +164,6 @@ class Dataset:
         )
         return replace(self, card=card, splits=own, opened=set(), origin=self)
 
-    def _blocks_of(self, rows: Ints) -> Blocks:
-        """The blocks of some rows, renumbered."""
-        found, index = np.unique(self.blocks.of[rows], return_inverse=True)
-        names = self.blocks.names
-        return Blocks(index, None if names is None else [names[i] for i in found])
-
     def _classes_of(self, rows: Ints) -> Ints | None:
         return None if self.classes is None else self.labels[rows].astype(np.int64)
 
@@ -198,7 +192,7 @@ class Dataset:
         """
         where = f"data {self.name}"
         rows = np.sort(np.concatenate([self.positions(s) for s in pool or tuple(self.splits)]))
-        blocks, classes = self._blocks_of(rows), self._classes_of(rows)
+        blocks, classes = self.blocks.among(rows), self._classes_of(rows)
         for repeat in range(repeats):
             fold = folds(blocks, k, derive_seed(seed, repeat), where, classes)
             for i in range(k):
@@ -208,13 +202,9 @@ class Dataset:
                 yield repeat, i, self.with_splits(parts)
 
     def _hold_back(self, rows: Ints, share: float, seed: int) -> dict[str, Ints]:
-        from assay.data.splits import divide
-
-        blocks, classes = self._blocks_of(rows), self._classes_of(rows)
-        how = "grouped" if classes is not None else "random"
-        parts = divide(
-            blocks, {"valid": share}, how, seed=seed, where=f"data {self.name}", classes=classes
-        )
+        blocks, classes = self.blocks.among(rows), self._classes_of(rows)
+        where = f"data {self.name}"
+        parts = divide(blocks, {"valid": share}, "grouped", seed=seed, where=where, classes=classes)
         return {name: rows[part] for name, part in parts.items()}
 
     def few(self, k: int, seed: int = 0) -> Dataset:
@@ -225,7 +215,7 @@ class Dataset:
         """
         rows = self.positions("train")
         chosen = few(
-            self._blocks_of(rows),
+            self.blocks.among(rows),
             self._classes_of(rows),
             k,
             seed,

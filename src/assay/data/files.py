@@ -1,4 +1,4 @@
-"""Reading tables from files: CSV, TSV, Parquet, Arrow and Feather, JSON lines, Hugging Face folders.
+"""Reading tables: CSV, TSV, Parquet, Arrow and Feather, JSON lines, Hugging Face folders.
 
 pyarrow is the columnar library. It reads all of these with one dependency, maps Arrow and Parquet
 into memory instead of copying them, keeps text as bytes instead of objects, has missing values of
@@ -200,9 +200,7 @@ def _folder(path: Path) -> Source:
     return _joined({name: (table_of(file), {}) for name, file in files.items()}, path)
 
 
-def _joined(
-    parts: Mapping[str, tuple[pa.Table, Mapping[str, Override]]], path: Path
-) -> Source:
+def _joined(parts: Mapping[str, tuple[pa.Table, Mapping[str, Override]]], path: Path) -> Source:
     """One table with given splits from a table a split."""
     import numpy as np
     import pyarrow as pa
@@ -256,7 +254,13 @@ def _hugging_face(folder: Path) -> tuple[pa.Table, dict[str, Override]]:
     from pyarrow import ipc
 
     state = _json(folder / "state.json")
-    names = [item.get("filename") for item in state.get("_data_files", [])]
+    if state.get("_indices_data_files"):
+        raise LoadError(
+            "its rows are named by a separate index",
+            where=str(folder),
+            mend="call flatten_indices() and save the data set again",
+        )
+    names = [item.get("filename") for item in state.get("_data_files") or []]
     tables = []
     for name in names:
         # only files of this very folder: a state.json from elsewhere could name any
@@ -291,7 +295,7 @@ def _named(table: pa.Table, name: str, words: list[str], folder: Path) -> pa.Tab
     codes = table.column(name).cast(pa.int64())
     codes = pc.if_else(pc.equal(codes, -1), pa.scalar(None, pa.int64()), codes)
     highest = pc.max(codes).as_py()
-    if highest is not None and not (0 <= pc.min(codes).as_py() and highest < len(words)):
+    if highest is not None and (pc.min(codes).as_py() < 0 or highest >= len(words)):
         raise LoadError(
             f"column {name!r} holds class {highest} of {len(words)}",
             where=str(folder),

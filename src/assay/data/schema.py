@@ -9,9 +9,11 @@ is not read for it. Its rules, in order:
 | integers, floats, decimals | `numeric`: order carries meaning more often than not |
 | dates, timestamps | `time` |
 | dictionary-encoded strings | `categorical` |
+| strings that are all ISO 8601 dates | `time` |
 | strings that are all numbers (no leading zeros), with over 20 distinct | `numeric` |
-| strings with 40 characters or more on average, over 20 distinct | `text` |
-| other strings, nearly all distinct (over half of the rows and over 50) | dropped: an identifier |
+| strings with 40 characters or more on average that are over 20 or nearly all differ | `text` |
+| strings that nearly all differ (over half of the rows, over 50), of 3 words or more | `text` |
+| other strings that nearly all differ | dropped: an identifier |
 | other strings | `categorical` |
 | nothing but missing values | dropped |
 """
@@ -30,26 +32,31 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Kind = Literal["numeric", "categorical", "text", "boolean", "time"]
-Role = Literal[
-    "feature", "label", "id", "unit", "group", "site", "sensitive", "time", "drop"
-]
+Role = Literal["feature", "label", "id", "unit", "group", "site", "sensitive", "time", "drop"]
 
 #: strings of this many characters on average are text
 TEXT_LENGTH = 40.0
+#: and so are strings of this many words on average that nearly all differ
+TEXT_WORDS = 3.0
 #: at most this many distinct values may be a code rather than a quantity
 FEW = 20
 #: above this many distinct short strings, in over half of the rows, a column is an identifier
 IDENTIFIER = 50
+#: a number as people write it; one that begins with a zero is a code
+_NUMBER = r"^\s*[-+]?(0|[1-9][0-9]*|0?\.[0-9]+|(0|[1-9][0-9]*)\.[0-9]*)([eE][-+]?[0-9]+)?\s*$"
+#: a date, perhaps with a time, as ISO 8601 writes it
+_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)?$"
 
 
-def _as_names(value: Any) -> Any:
-    """YAML reads `[1, yes]` as an integer and a boolean: categories are named by their text."""
+def as_names(value: Any) -> Any:
+    """The names of a list of categories: YAML reads `[1, yes]` as an integer and a boolean."""
     if isinstance(value, (list, tuple)):
-        return tuple(_category(item) for item in value)
+        return tuple(category_name(item) for item in value)
     return value
 
 
-def _category(value: Any) -> Any:
+def category_name(value: Any) -> Any:
+    """The name of a class or category that YAML read as a number or a boolean."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -84,7 +91,7 @@ class Column(Config):
     @field_validator("categories", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return _as_names(value)
+        return as_names(value)
 
     @model_validator(mode="after")
     def _check(self) -> Column:
@@ -94,11 +101,19 @@ class Column(Config):
             if not self.bounds[0] < self.bounds[1]:
                 raise ValueError("bounds are [smallest, largest]; put the smaller one first")
         if self.categories is not None:
-            if self.kind not in ("categorical", "boolean"):
+            if self.kind != "categorical":
                 raise ValueError(f"a {self.kind} column has no categories; remove categories")
             if len(set(self.categories)) != len(self.categories) or not self.categories:
                 raise ValueError("categories are empty or repeat; list each once")
         return self
+
+    def declared(self) -> bool:
+        """Whether enough is said that preprocessing reads no statistic of a feature."""
+        if self.kind == "categorical":
+            return self.categories is not None
+        if self.kind == "boolean":
+            return self.missing is not None
+        return self.bounds is not None
 
 
 class Override(Config):
@@ -114,7 +129,7 @@ class Override(Config):
     @field_validator("categories", mode="before")
     @classmethod
     def _names(cls, value: Any) -> Any:
-        return _as_names(value)
+        return as_names(value)
 
     def implied_kind(self) -> Kind | None:
         """The kind that is said, or that follows from what is said."""
@@ -177,16 +192,7 @@ class Schema(Config):
 
     def undeclared(self) -> tuple[str, ...]:
         """Features whose preprocessing reads training rows: no bounds or categories declared."""
-        found = []
-        for name in self.features():
-            column = self.columns[name]
-            if column.kind in ("numeric", "time") and column.bounds is None:
-                found.append(name)
-            elif column.kind == "categorical" and column.categories is None:
-                found.append(name)
-            elif column.kind == "boolean" and column.missing is None:
-                found.append(name)
-        return tuple(found)
+        return tuple(name for name in self.features() if not self.columns[name].declared())
 
     def find(self, name: str, where: str) -> Column:
         """A column by name.
@@ -245,22 +251,49 @@ def infer(
     read: list[str] = []
     for name in table.column_names:
         said = overrides.get(name, Override())
-        if said.role == "drop":
-            columns[name] = Column(kind=said.implied_kind() or "categorical", role="drop")
-            continue
         kind, role = said.implied_kind(), said.role
+        if role == "drop":
+            columns[name] = Column(kind=kind or "categorical", role="drop")
+            continue
+        _check_type(table.column(name), name, where)
         if kind is None:
             read.append(name)
-            kind, usable = infer_kind(table.column(name), name, where, label=role == "label")
+            kind, usable = infer_kind(table.column(name), label=role == "label")
             if not usable and role is None:
                 role = "drop"
-        values: dict[str, Any] = {
-            k: getattr(said, k)
-            for k in ("categories", "bounds", "sensitive", "missing")
-            if getattr(said, k) is not None
+        values = {
+            key: getattr(said, key)
+            for key in ("categories", "bounds", "sensitive", "missing")
+            if getattr(said, key) is not None
         }
         columns[name] = _column(name, where, kind=kind, role=role or "feature", **values)
     return Schema(columns=columns), tuple(read)
+
+
+def _check_type(column: pa.ChunkedArray, name: str, where: str) -> None:
+    """Refuse lists, structures, binary values and whatever else is no cell of a table."""
+    import pyarrow as pa
+
+    from assay.data.columns import is_string, plain
+
+    kind, types = plain(column).type, pa.types
+    fine = (
+        types.is_null(kind)
+        or types.is_boolean(kind)
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_decimal(kind)
+        or types.is_duration(kind)
+        or types.is_timestamp(kind)
+        or types.is_date(kind)
+        or is_string(kind)
+    )
+    if not fine:
+        raise LoadError(
+            f"column {name!r} holds {kind}, not numbers, text, dates or booleans",
+            where=where,
+            mend=f"leave it out with 'drop: [{name}]', or convert it first",
+        )
 
 
 def _column(name: str, where: str, **values: Any) -> Column:
@@ -273,47 +306,34 @@ def _column(name: str, where: str, **values: Any) -> Column:
         raise LoadError(error.what, where=f"{where}: column {name!r}", mend=error.mend) from None
 
 
-def infer_kind(
-    column: pa.ChunkedArray, name: str, where: str, label: bool = False
-) -> tuple[Kind, bool]:
+def infer_kind(column: pa.ChunkedArray, label: bool = False) -> tuple[Kind, bool]:
     """The kind of one column, and whether it is of use as a feature.
 
     Args:
         column: its values.
-        name: its name, for messages.
-        where: name of the table, for messages.
-        label: it is the label, for which integers with few distinct values are categories.
-
-    Raises:
-        LoadError: lists, structures or binary values.
+        label: it is the label, for which whole numbers with few distinct values are categories.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    kind = column.type
-    if pa.types.is_dictionary(kind):
+    kind, types = column.type, pa.types
+    if types.is_dictionary(kind):
         return "categorical", True
-    if pa.types.is_null(kind):
+    if types.is_null(kind):
         return "categorical", False
-    if pa.types.is_boolean(kind):
+    if types.is_boolean(kind):
         return "boolean", True
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-        return "time", True
-    if pa.types.is_integer(kind):
+    if types.is_timestamp(kind) or types.is_date(kind):
+        return "time", column.null_count < len(column)
+    if types.is_integer(kind):
         distinct = pc.unique(column.drop_null())
         if label and len(distinct) <= FEW:
             return "categorical", True
         two = {value.as_py() for value in distinct} if len(distinct) <= 2 else set()
         return ("boolean" if two == {0, 1} else "numeric"), len(distinct) > 0
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_duration(kind):
+    if types.is_floating(kind) or types.is_decimal(kind) or types.is_duration(kind):
         return _infer_float(column, label)
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return _infer_string(column)
-    raise LoadError(
-        f"column {name!r} holds {kind}, not numbers, text, dates or booleans",
-        where=where,
-        mend=f"leave it out with 'drop: [{name}]' or flatten it first",
-    )
+    return _infer_string(column.cast(pa.large_string()).drop_null())
 
 
 def _infer_float(column: pa.ChunkedArray, label: bool) -> tuple[Kind, bool]:
@@ -323,31 +343,33 @@ def _infer_float(column: pa.ChunkedArray, label: bool) -> tuple[Kind, bool]:
 
     values = floats_of(column)
     values = values[~np.isnan(values)]
-    if label and len(values) and np.isfinite(values).all() and (values == values.round()).all():
-        return ("categorical" if len(np.unique(values)) <= FEW else "numeric"), True
+    whole = bool(np.isfinite(values).all() and (values == values.round()).all())
+    if label and whole and len(np.unique(values)) <= FEW:
+        return "categorical", True
     return "numeric", len(values) > 0
 
 
-def _infer_string(column: pa.ChunkedArray) -> tuple[Kind, bool]:
-    import pyarrow as pa
+def _infer_string(values: pa.ChunkedArray) -> tuple[Kind, bool]:
     import pyarrow.compute as pc
 
     from assay.data.columns import BOOLEANS
 
-    values = column.cast(pa.large_string()).drop_null()
     if len(values) == 0:
         return "categorical", False
     distinct = pc.unique(values)
-    if len(distinct) == 2:
+    count = len(distinct)
+    if count == 2:
         words = {str(word).strip().lower() for word in distinct.to_pylist()}
-        if any(words == {yes, no} for yes, no in BOOLEANS):
+        if any(words == set(pair) for pair in BOOLEANS):
             return "boolean", True
-    if len(distinct) > FEW:
-        number = r"^\s*[-+]?(0|[1-9][0-9]*|0?\.[0-9]+|(0|[1-9][0-9]*)\.[0-9]*)([eE][-+]?[0-9]+)?\s*$"
-        if pc.all(pc.match_substring_regex(distinct, number)).as_py():
-            return "numeric", True
-        if pc.mean(pc.utf8_length(values)).as_py() >= TEXT_LENGTH:
-            return "text", True
-    if len(distinct) > IDENTIFIER and len(distinct) > len(values) / 2:
-        return "categorical", False
+    if pc.all(pc.match_substring_regex(distinct, _DATE)).as_py():
+        return "time", True
+    if count > FEW and pc.all(pc.match_substring_regex(distinct, _NUMBER)).as_py():
+        return "numeric", True
+    mostly = count > len(values) / 2
+    if (count > FEW or mostly) and pc.mean(pc.utf8_length(values)).as_py() >= TEXT_LENGTH:
+        return "text", True
+    if count > IDENTIFIER and mostly:
+        words_each = pc.mean(pc.count_substring_regex(values, r"\S+")).as_py()
+        return ("text", True) if words_each >= TEXT_WORDS else ("categorical", False)
     return "categorical", True

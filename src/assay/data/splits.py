@@ -79,11 +79,17 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.sizes)
 
+    def among(self, rows: Ints) -> Blocks:
+        """The blocks of some rows, renumbered."""
+        found, index = np.unique(self.of[rows], return_inverse=True)
+        return Blocks(index, None if self.names is None else [self.names[i] for i in found])
+
     def order(self, seed: int) -> Ints:
         """The blocks in an order that the seed decides."""
         if self.names is None:
             return permutation(len(self), derive_seed(seed, "split"))
-        return np.argsort(keyed_hashes(self.names, seed), kind="stable").astype(np.int64)
+        order: Ints = np.argsort(keyed_hashes(self.names, seed), kind="stable").astype(np.int64)
+        return order
 
     def strata(self, classes: Ints | None) -> Ints:
         """The class most frequent in each block (ties: the lower), `[B]`; zeros without classes."""
@@ -95,7 +101,8 @@ class Blocks:
             return found
         counts = np.zeros((len(self), int(classes.max()) + 1), dtype=np.int64)
         np.add.at(counts, (self.of, classes), 1)
-        return counts.argmax(axis=1).astype(np.int64)
+        most: Ints = counts.argmax(axis=1).astype(np.int64)
+        return most
 
     def collect(self, part: Ints, names: Sequence[str]) -> dict[str, Ints]:
         """Rows of each named part, ascending, from the part index of each block."""
@@ -171,10 +178,9 @@ def _enough_of_each(
     strata: Ints, names: Sequence[str], class_names: Sequence[str], where: str
 ) -> None:
     counts = np.bincount(strata, minlength=len(class_names))
-    for index in np.flatnonzero(counts < len(names)):
+    # a declared class may have no rows at all
+    for index in np.flatnonzero((counts > 0) & (counts < len(names))).tolist():
         count = int(counts[index])
-        if count == 0 and index >= len(class_names):
-            continue
         name = class_names[index] if index < len(class_names) else str(index)
         raise LoadError(
             f"class {name!r} has {count} row{'s' * (count != 1)}, too few to be in each of "
@@ -216,9 +222,7 @@ def _fill_empty(chosen: Ints, parts: int) -> None:
             chosen[np.flatnonzero(chosen == fullest)[0]] = index
 
 
-def _by_hash(
-    blocks: Blocks, shares: Mapping[str, float], names: Sequence[str], seed: int
-) -> Ints:
+def _by_hash(blocks: Blocks, shares: Mapping[str, float], names: Sequence[str], seed: int) -> Ints:
     labels = blocks.names if blocks.names is not None else [str(i) for i in range(len(blocks))]
     place = keyed_hashes(labels, seed).astype(np.float64) / 2.0**64
     part = np.zeros(len(blocks), dtype=np.int64)
@@ -236,7 +240,7 @@ def _by_time(
     names: Sequence[str],
     times: npt.NDArray[np.float64],
 ) -> Ints:
-    """Newest blocks last. A block counts as new as its newest row: training never sees later ones."""
+    """Newest blocks last; a block is as new as its newest row: training never sees later ones."""
     newest = np.full(len(blocks), -np.inf)
     np.maximum.at(newest, blocks.of, times)
     instants, index = np.unique(newest, return_inverse=True)
@@ -273,13 +277,11 @@ def check_apart(splits: Mapping[str, Ints], blocks: Blocks, where: str) -> None:
         owner[found] = i
 
 
-def folds(
-    blocks: Blocks, k: int, seed: int, where: str, classes: Ints | None = None
-) -> Ints:
+def folds(blocks: Blocks, k: int, seed: int, where: str, classes: Ints | None = None) -> Ints:
     """Fold `0..k-1` of each row, `[N]`: classes in proportion, blocks whole, sizes even.
 
     Raises:
-        LoadError: fewer blocks than folds, or a class with fewer rows than folds.
+        LoadError: fewer blocks than folds.
     """
     if len(blocks) < k:
         raise LoadError(

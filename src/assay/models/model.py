@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from assay.claims import ModelCard
 from assay.claims.passport import Passport
 from assay.config import dump, dump_part
 from assay.models.architecture import Architecture
+from assay.models.predictions import length_batches, predict_rows, unscale
 from assay.models.structure import Structure
 from assay.models.weights import encode_weights
 
@@ -153,8 +153,6 @@ class Model:
 
         Rows keep their ids where there is an id column.
         """
-        from assay.models.predictions import predict_rows
-
         return predict_rows(
             rows, self.preprocessing, self.task, self.classes, lambda encoded: self.outputs(encoded)
         )
@@ -266,21 +264,3 @@ def swap_folders(new: Path, folder: Path) -> None:
     else:
         new.rename(folder)
     files.sync_folder(folder.parent)
-
-
-def length_batches(
-    lengths: npt.NDArray[np.int64], batch_size: int
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Row positions in batches of like length, longest first (so that memory peaks at once)."""
-    order = np.argsort(-lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
-
-
-def unscale(
-    outputs: npt.NDArray[np.float32], target: dict[str, float] | None
-) -> npt.NDArray[np.float32]:
-    """Regression outputs in the target's own unit (`target` holds `mean` and `std`)."""
-    if target is None:
-        return outputs
-    return outputs * np.float32(target["std"]) + np.float32(target["mean"])

@@ -17,7 +17,7 @@ from assay.files import atomic
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from assay.data.preprocessing import Encoded, Preprocessing
+    from assay.data.preprocessing import Encoded, Preprocessing, Target
 
 #: file endings that `Predictions.write` knows
 SUFFIXES = (".csv", ".parquet", ".jsonl")
@@ -175,9 +175,9 @@ def as_table(rows: Any) -> pa.Table:
     if isinstance(rows, pa.Table):
         return rows
     if isinstance(rows, (str, Path)):
-        from assay.data.files import read
+        from assay.data.files import table_of
 
-        return read(Path(rows)).table
+        return table_of(Path(rows))
     if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
         try:
             return pa.Table.from_pylist([dict(row) for row in rows])
@@ -201,10 +201,6 @@ def length_batches(
         yield order[start : start + batch_size]
 
 
-def unscale(
-    outputs: npt.NDArray[np.float32], target: Mapping[str, float] | None
-) -> npt.NDArray[np.float32]:
-    """Regression outputs in the target's own unit (`target` holds `mean` and `std`)."""
-    if target is None:
-        return outputs
-    return outputs * np.float32(target["std"]) + np.float32(target["mean"])
+def unscale(outputs: npt.NDArray[np.float32], target: Target | None) -> npt.NDArray[np.float32]:
+    """Outputs of a regression in the label's unit; those of a classification as they are."""
+    return outputs if target is None else target.restore(outputs).astype(np.float32)

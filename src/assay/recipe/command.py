@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import sys
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from assay.recipe.progress import progress_for
 
 if TYPE_CHECKING:
     from assay.recipe.compare import Comparison
+    from assay.recipe.run import Run
     from assay.verify import Verification
 
 _running: Path | None = None
@@ -46,23 +49,27 @@ def prepare(threads: int | None, remote: bool = False) -> None:
 def run(
     recipe: Path | None,
     *,
-    out: Path | None,
-    resume: Path | None,
-    set: tuple[str, ...],
-    threads: int | None,
-    seed: int | None,
-    sign: Path | None,
-    allow: tuple[Path, ...],
-    emit: Callable[[Any], None] | None,
-) -> int:
+    started: Callable[[Path], None],
+    out: Path | None = None,
+    resume: Path | None = None,
+    set: tuple[str, ...] = (),
+    threads: int | None = None,
+    seed: int | None = None,
+    sign: Path | None = None,
+    allow: tuple[Path, ...] = (),
+) -> Run:
     """Run a recipe, or go on with a stopped run.
 
     Args:
         recipe: the recipe; None takes that of `resume`.
-        emit: is handed plain data instead of lines being printed.
-
-    Returns:
-        the exit code: 3 when a required claim does not hold.
+        started: is told the run's folder before anything is done.
+        out: the run's folder; by default the next free `runs/<name>/<n>`.
+        resume: the folder of a stopped run.
+        set: changes `path=value`.
+        threads: intra-op threads.
+        seed: replaces the recipe's seed.
+        sign: file of the private key that signs the passport.
+        allow: Python files that the recipe may run.
 
     Raises:
         AssayError: see `assay.errors`.
@@ -84,34 +91,44 @@ def run(
                 mend="name the folder of a run",
             )
     loaded = Recipe.load(recipe, set=set, seed=seed, allow=allow, resolved=written)
-    prepare(threads, remote=loaded.context().model.remote or loaded.context().data.remote)
+    plan = loaded.plan()
+    prepare(threads, remote=plan.model.remote or plan.data.remote)
+    from assay.recipe.run import run as run_recipe
+    from assay.recipe.state import new_folder, next_folder
 
-    def started(folder: Path) -> None:
-        global _running
-        _running = folder
-        if emit is None:
-            print(folder / "report.html", flush=True)
-
-    progress = progress_for(sys.stderr, started)
+    folder = resume
+    if folder is None:
+        folder = new_folder(out) if out is not None else next_folder(Path("runs"), loaded.name)
+    started(folder)
+    progress = progress_for()
+    _running = folder
     try:
-        result = loaded.run(
-            out=out, resume=resume, threads=threads, sign=sign, progress=progress
+        done = run_recipe(
+            loaded,
+            out=None if resume is not None else folder,
+            resume=resume,
+            threads=threads,
+            sign=sign,
+            progress=progress,
+            allow=allow,
         )
+    except BaseException:
+        _forget_empty(folder)
+        raise
     finally:
         progress.close()
     _running = None
-    if emit is not None:
-        emit(
-            {
-                "folder": str(result.folder),
-                "report": str(result.report),
-                "exit_code": result.exit_code,
-                "claims": result.claims,
-            }
-        )
-    else:
-        print(result.report, flush=True)
-    return int(result.exit_code)
+    return done
+
+
+def _forget_empty(folder: Path) -> None:
+    """Remove the folder of a run that failed before it began."""
+    global _running
+    with contextlib.suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {".lock"}:
+            shutil.rmtree(folder)
+    if not (folder / "recipe.yaml").exists():
+        _running = None
 
 
 def verify(
@@ -153,7 +170,7 @@ def predict(model: Path, input_: Path, out: Path, threads: int | None) -> dict[s
     Raises:
         AssayError: model or input cannot be loaded, or the output cannot be written.
     """
-    from assay.models.predictions import SUFFIXES
+    from assay.models.predictions import SUFFIXES, as_table
 
     if out.suffix.lower() not in SUFFIXES:
         raise UsageError(
@@ -167,11 +184,48 @@ def predict(model: Path, input_: Path, out: Path, threads: int | None) -> dict[s
         raise UsageError(
             "the output would replace the input", where=str(out), mend="name another file"
         )
+    folder = _model_folder(model)
     prepare(threads)
-    engine, predictor = _predictor(model, threads)
-    predictions = predictor(input_)
+    table = as_table(input_)
+    engine, predictor = _predictor(folder, threads)
+    predictions = predictor.predict(table)
+    named = _id_column(folder)
+    if named in table.column_names:
+        predictions = replace(predictions, ids=table[named].to_pylist())
     predictions.write(out)
     return {"out": str(out), "rows": len(predictions), "engine": engine}
+
+
+def _model_folder(path: Path) -> Path:
+    """The model's folder, found without importing what loads it."""
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file() and (folder / "head.json").is_file():
+            return folder
+    raise LoadError(
+        "neither a model nor a run that has finished" if path.is_dir() else "no such folder",
+        where=str(path),
+        mend="name a folder with config.json and head.json, or a run that holds model/",
+    )
+
+
+def _predictor(folder: Path, threads: int | None) -> tuple[str, Any]:
+    """What predicts: the exported network where there is one and a runtime for it."""
+    from assay.deploy.runtime import OnnxPredictor, exported
+    from assay.recipe.doctor import cores, has_module
+
+    if exported(folder) is not None and has_module("onnxruntime"):
+        return "onnxruntime", OnnxPredictor(folder, threads or cores())
+    from assay.models.load import load_model
+
+    return "torch", load_model(folder)
+
+
+def _id_column(folder: Path) -> str | None:
+    """The column that named the rows of the data the model was made from."""
+    from assay.claims.passport import Passport
+
+    origin = Passport.read(folder)[0].origin
+    return origin.data_config.get("id") if origin is not None else None
 
 
 def compare(
@@ -186,3 +240,16 @@ def compare(
     from assay.recipe.compare import compare as compare_models
 
     return compare_models(a, b, split=split, data=data)
+
+
+def report(folder: Path) -> Path:
+    """Write the page and the card of a run again; returns the path of the page.
+
+    Raises:
+        AssayError: it is no run folder, or a file of it is damaged.
+    """
+    from assay.report.card import write_card
+    from assay.report.page import write_report
+
+    write_card(folder)
+    return write_report(folder)

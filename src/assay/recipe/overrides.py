@@ -38,22 +38,30 @@ def assign(cls: type[Config], raw: Mapping[str, Any], assignment: str) -> tuple[
         raise UsageError(
             "expected path=value", where=where, mend="write for example stages.0.finetune.epochs=1"
         )
+    if steps[0] == "require" and len(steps) > 1:
+        # a bare `>= 0.8` is no YAML, but what everybody would write
+        plain = text.strip().startswith((">", "<", "=="))
+        bound = text.strip() if plain else parse_yaml(text, where)[0]
+        kind = ".".join(steps[1:])
+        return {**raw, "require": _with_bound(raw.get("require"), kind, bound)}, "require"
     value, _ = parse_yaml(text, where)
     walk = _Walk(where)
-    if steps[0] == "require" and len(steps) > 1:
-        kind = ".".join(steps[1:])
-        return {**raw, "require": _with_bound(raw.get("require"), kind, value)}, "require"
     return walk.config(cls, raw, steps, value), ".".join(walk.trail).replace(".[", "[")
 
 
 def _with_bound(require: Any, kind: str, bound: Any) -> Any:
     if isinstance(require, (list, tuple)):
         items = [dump(item) for item in require]
-        found = [i for i, item in enumerate(items) if isinstance(item, Mapping) and item.get("kind") == kind]
+        kinds = [item.get("kind") if isinstance(item, Mapping) else item for item in items]
+        found = [index for index, known in enumerate(kinds) if known == kind]
         for index in found:
-            items[index] = {**items[index], "bound": bound}
+            items[index] = {**_as_mapping(items[index]), "bound": bound}
         return items if found else [*items, {"kind": kind, "bound": bound}]
     return {**(require or {}), kind: bound}
+
+
+def _as_mapping(item: Any) -> dict[str, Any]:
+    return dict(item) if isinstance(item, Mapping) else {"kind": item}
 
 
 class _Walk:
@@ -70,10 +78,15 @@ class _Walk:
         )
 
     def config(self, cls: type[Config], raw: Any, steps: list[str], value: Any) -> Any:
+        if isinstance(raw, Config):
+            raw = dump(raw)
+        if cls.inline is not None:
+            marker = _part_field(cls, cls.inline)
+            if marker is None:
+                return self.plain(raw, steps, value)
+            return self.parts(marker, marker.default if raw is None else raw, steps, value)
         if raw is None:
             raw = {}
-        elif isinstance(raw, Config):
-            raw = dump(raw)
         elif not isinstance(raw, Mapping):
             raw = {cls.shorthand: raw} if cls.shorthand else {}
         key, rest = steps[0], steps[1:]
@@ -113,7 +126,8 @@ class _Walk:
         name, settings = entries[index]
         self.trail.append(name)
         if rest:
-            settings = self.config(registry.find(marker.kind, name, self.where), settings, rest, value)
+            part = registry.find(marker.kind, name, self.where)
+            settings = self.config(part, settings, rest, value)
         else:
             settings = value
         entries[index] = (name, settings)
@@ -130,8 +144,9 @@ class _Walk:
                 mend=f"write the index: {found[0]}.{name}",
             )
         if not found:
-            if marker.kind == "stage" or name not in registry.names(marker.kind):
-                known = [n for n, _ in entries] if marker.kind == "stage" else registry.names(marker.kind)
+            listed = marker.kind == "stage"
+            known = [n for n, _ in entries] if listed else registry.names(marker.kind)
+            if listed or name not in known:
                 raise self.unknown(name, known)
             if not marker.many:
                 entries.clear()

@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any
 
 
-def _nothing(folder: Path) -> None:
-    pass
-
-
 class Lines:
-    """Plain lines: one when a tenth more is done, and whatever is worth keeping.
+    """Plain lines: one when a tenth more is done, and whatever is worth keeping."""
 
-    Attributes:
-        started: a run calls it with its folder once that is known.
-    """
-
-    def __init__(
-        self, stream: IO[str] | None = None, started: Callable[[Path], None] = _nothing
-    ) -> None:
+    def __init__(self, stream: IO[str] | None = None) -> None:
         self.stream = stream if stream is not None else sys.stderr
-        self.started = started
         self._tenth: tuple[int, int] | None = None
 
     def update(self, done: int, total: int, text: str = "") -> None:
@@ -35,25 +22,26 @@ class Lines:
 
     def say(self, text: str) -> None:
         """One line."""
-        print(text, file=self.stream, flush=True)
+        self.stream.write(text + "\n")
+        self.stream.flush()
 
     def close(self) -> None:
         """Nothing is left open."""
 
 
 class Bar:
-    """A bar that follows the newest update, with lines worth keeping above it.
+    """A bar that follows the newest update, with lines worth keeping above it."""
 
-    Attributes:
-        started: a run calls it with its folder once that is known.
-    """
-
-    def __init__(self, started: Callable[[Path], None] = _nothing) -> None:
+    def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        self.started = started
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             BarColumn(),
@@ -86,14 +74,7 @@ class Bar:
         self._progress.stop()
 
 
-def progress_for(
-    stream: IO[str] | None = None, started: Callable[[Path], None] = _nothing
-) -> Lines | Bar:
-    """A bar where standard error is a terminal, else lines.
-
-    Args:
-        stream: where lines go, standard error by default.
-        started: called with the run's folder once that is known.
-    """
+def progress_for(stream: IO[str] | None = None) -> Lines | Bar:
+    """A bar where standard error is a terminal, else lines on `stream` (standard error)."""
     stream = stream if stream is not None else sys.stderr
-    return Bar(started) if stream is sys.stderr and stream.isatty() else Lines(stream, started)
+    return Bar() if stream is sys.stderr and stream.isatty() else Lines(stream)

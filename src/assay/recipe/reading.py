@@ -189,6 +189,6 @@ def line_of(path: str, lines: dict[str, int]) -> int | None:
     while path:
         if path in lines:
             return lines[path]
-        cut = max(path.rfind("."), path.rfind("["))
+        cut = max(path.rfind(mark) for mark in ".[:")
         path = path[:cut] if cut > 0 else ""
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from assay import registry
-from assay.claims import Bound, DataCard, PlanContext, Requirement
+from assay.claims import DataCard, PlanContext, Requirement
 from assay.config import Config, PartField, _as_usage_error, build, dump, dump_part
 from assay.data.config import DataConfig
 from assay.errors import UsageError, did_you_mean
 from assay.models.hub import ModelConfig
+from assay.recipe.bounds import requirements
 from assay.recipe.overrides import assign
 from assay.recipe.reading import line_of, parse_yaml, read_text, write_yaml
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from assay.recipe.plan import Plan
     from assay.recipe.run import Run
     from assay.training.context import Progress
-
-_KIND = re.compile(r"^[a-z][a-z0-9_]*(\.[a-z0-9][a-z0-9_]*)+$")
 
 #: keys whose text may name a file; a relative one is looked up beside the recipe first
 _FILE_KEYS = ("path", "teacher", "tokenizer")
@@ -85,7 +83,7 @@ class Recipe(Config):
     @field_validator("require", mode="before")
     @classmethod
     def _requirements(cls, raw: Any) -> Any:
-        return _requirements(raw)
+        return requirements(raw)
 
     @field_validator("uses", mode="before")
     @classmethod
@@ -194,7 +192,7 @@ class Recipe(Config):
         )
 
     def data_card(self) -> DataCard:
-        """What is known of the data; a file whose text columns are not named is what the model reads.
+        """What is known of the data; a file that names no text columns is what the model reads.
 
         Raises:
             AssayError: the data are not there.
@@ -286,68 +284,8 @@ def _stage_list(raw: Any) -> list[Any]:
     return [{item: None} if isinstance(item, str) else item for item in raw]
 
 
-def _requirements(raw: Any) -> list[Requirement]:
-    if raw is None:
-        return []
-    if isinstance(raw, Requirement):
-        raw = [raw]
-    if isinstance(raw, Mapping):
-        pairs = [(f"require.{kind}", kind, value) for kind, value in raw.items()]
-    elif isinstance(raw, (list, tuple)):
-        pairs = [(f"require[{i}]", None, item) for i, item in enumerate(raw)]
-    else:
-        raise UsageError(
-            f"expected a mapping from kind to bound, got {raw!r}",
-            where="require",
-            mend="write 'quality.accuracy: \">= 0.8\"'",
-        )
-    return [_requirement(where, kind, value) for where, kind, value in pairs]
-
-
-def _requirement(where: str, kind: Any, value: Any) -> Requirement:
-    if isinstance(value, Requirement):
-        return value
-    fields: dict[str, Any]
-    if kind is None:
-        fields = {"kind": value} if isinstance(value, str) else value
-        if not isinstance(fields, Mapping):
-            raise UsageError(f"expected a mapping, got {value!r}", where=where, mend="write {kind: ..., bound: ...}")
-    else:
-        fields = dict(value) if isinstance(value, Mapping) else {"bound": value}
-        if fields.setdefault("kind", kind) != kind:
-            raise UsageError(
-                f"the key says {kind}, its value {fields['kind']!r}", where=where, mend="write one"
-            )
-    if isinstance(fields.get("kind"), str) and not _KIND.match(fields["kind"]):
-        raise UsageError(
-            f"{fields['kind']!r} is no kind of claim",
-            where=where,
-            mend="write family.name, such as quality.accuracy",
-        )
-    bound = fields.get("bound")
-    if bound is not None and not isinstance(bound, (Bound, Mapping)):
-        fields = {**fields, "bound": {"text": _bound_text(bound, where)}}
-    return build(Requirement, fields, where)
-
-
-def _bound_text(bound: Any, where: str) -> str:
-    """The bound, checked where its own message would speak of patterns."""
-    match = re.fullmatch(r"\s*(>=|<=|==|>|<)\s*(\S+)\s*", bound) if isinstance(bound, str) else None
-    try:
-        if match and math.isfinite(float(match.group(2))):
-            return str(bound)
-    except ValueError:
-        pass
-    number = bound if isinstance(bound, (int, float)) else 0.8
-    raise UsageError(
-        f"expected a comparison with a number, got {bound!r}",
-        where=where,
-        mend=f'write ">= {number}" or "<= {number}"',
-    )
-
-
 def _inferred_task(recipe: Recipe) -> Any:
-    """The task that modality and label suggest: regression only where the label is said to be real."""
+    """The task that modality and label suggest: regression where the label is said to be real."""
     data = recipe.data_card()
     known = registry.parts("task")
     label = recipe.data.columns.get(str(data.label))

@@ -47,9 +47,8 @@ def plan_lines(plan: Plan) -> list[str]:
 
 def _stage_lines(stage: StagePlan) -> list[str]:
     lines = [f"stage {stage.index}  {stage.name}"]
-    settings = ", ".join(f"{key}={_short(value)}" for key, value in stage.config.items())
-    if settings:
-        lines.append(f"  settings {settings}")
+    if stage.config:
+        lines.append(f"  settings {_short(stage.config).removeprefix('{').removesuffix('}')}")
     for read in stage.reads:
         lines.append(f"  reads    {_read(read)}")
     if stage.moves:
@@ -103,7 +102,8 @@ def cost(estimate: Estimate) -> str:
 
 
 def duration(seconds: float) -> str:
-    """
+    """Wall time in words.
+
     >>> duration(0.4), duration(42), duration(150), duration(7300)
     ('under 1 s', '42 s', '3 min', '2.0 h')
     """
@@ -115,7 +115,8 @@ def duration(seconds: float) -> str:
 
 
 def size(n: int) -> str:
-    """
+    """Bytes in words.
+
     >>> size(512), size(83_000_000), size(2_500_000_000)
     ('512 B', '83 MB', '2.5 GB')
     """
@@ -126,7 +127,8 @@ def size(n: int) -> str:
 
 
 def count(n: int) -> str:
-    """
+    """A large number in words.
+
     >>> count(950), count(22_565_376)
     ('950', '22.6M')
     """

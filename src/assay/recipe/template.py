@@ -65,7 +65,7 @@ model: {name: mlp, settings: {hidden: [64, 32]}}
 #     sensitive: [sex]         # audits split results by it; no feature
 #     drop: [row_number]
 #     splits: {valid: 0.1, test: 0.2}
-data: breast-cancer
+data: breast_cancer
 
 seed: 0                        # every random choice follows from it
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,19 +13,22 @@ from assay.report.figures import strip
 from assay.report.numbers import (
     bound_words,
     difference,
-    digits_apart,
     exact,
     less_is_better,
     metric_of,
     number,
+    pair,
+    parse_bound,
     shown,
     shown_interval,
 )
 from assay.report.reading import RunFiles, as_index, as_list, as_map, identity
-from assay.report.strings import Phrase, chain, kind_name, plural, say
+from assay.report.strings import Phrase, chain, kind_name, part_name, plural, say
 from assay.report.timeline import (
     STATUSES,
     about_of,
+    digits_of,
+    interval_of,
     kind_of,
     replay,
     unit_of,
@@ -34,9 +38,19 @@ from assay.report.timeline import (
 )
 
 #: which quality speaks for a model, first come first
-PREFERRED = (
-    "accuracy auroc rmse balanced_accuracy macro_f1 r2 mae auprc sensitivity specificity ppv".split()
-)
+PREFERRED = [
+    "accuracy",
+    "auroc",
+    "rmse",
+    "balanced_accuracy",
+    "macro_f1",
+    "r2",
+    "mae",
+    "auprc",
+    "sensitivity",
+    "specificity",
+    "ppv",
+]
 
 
 @dataclass(frozen=True)
@@ -79,23 +93,15 @@ class Answer:
     required: tuple[Required, ...]
 
 
-def parse_bound(text: object) -> Bound | None:
-    """A bound as claims.json has it: its text, or its dump."""
-    if isinstance(text, Mapping):
-        text = text.get("text")
-    try:
-        return Bound(text=str(text)) if text is not None else None
-    except ValueError:
-        return None
-
-
 def claim_required(run: RunFiles, item: Mapping[str, Any]) -> Mapping[str, Any]:
     """The claim that a required one speaks of; an empty mapping when none was stated."""
     where = item.get("where")
     said = str(where) if not isinstance(where, Mapping) else " ".join(map(str, where.values()))
 
     def closeness(claim: Mapping[str, Any]) -> tuple[bool, int, bool]:
-        named = sum(bool(claim.get(key)) and str(claim[key]) in said for key in ("dataset", "split"))
+        named = sum(
+            bool(claim.get(key)) and str(claim[key]) in said for key in ("dataset", "split")
+        )
         return claim.get("value") == item.get("value"), named, claim.get("status") == "holds"
 
     same = [claim for claim in run.claims if claim.get("kind") == item.get("kind")]
@@ -113,14 +119,14 @@ def _required(run: RunFiles, item: Mapping[str, Any], place: int) -> Required:
     unit, bound, ok = unit_of(claim), parse_bound(item.get("bound")), item.get("ok") is True
     raw = item.get("value") if item.get("value") is not None else claim.get("value")
     value = number(raw)
-    extra = digits_apart(raw, bound.limit, unit, kind) if bound and value is not None else 0
+    extra = digits_of(run, claim, raw)
     text = shown(raw, unit, kind, extra)
     words = bound_words(bound, raw, unit, kind) if bound else say("require.any")
     n = as_index(claim.get("n"))
     interval = shown_interval(claim.get("interval"), unit, kind, extra)
     return Required(
         name=kind_name(kind),
-        about=about_of(claim),
+        about=about_of(run, claim),
         value=text,
         exact=exact(raw) if raw is not None else "",
         bound=words,
@@ -129,7 +135,7 @@ def _required(run: RunFiles, item: Mapping[str, Any], place: int) -> Required:
         ok=ok,
         margin=_margin(bound, value, unit, kind, ok),
         miss=None if ok else _miss(run, claim, bound, raw, words, text),
-        strip=_strip(claim, bound, value, ok, kind, place, text, interval, words),
+        strip=_strip(claim, bound, value, ok, place, (text, interval, words)),
     )
 
 
@@ -147,23 +153,28 @@ def _margin(
 
 
 def _miss(
-    run: RunFiles, claim: Mapping[str, Any], bound: Bound | None, raw: object, words: Phrase, text: str
+    run: RunFiles,
+    claim: Mapping[str, Any],
+    bound: Bound | None,
+    raw: object,
+    words: Phrase,
+    text: str,
 ) -> Phrase:
     """Why a required claim does not hold."""
     kind, unit, what = kind_of(claim), unit_of(claim), kind_name(kind_of(claim))
     stage = voided_by(run, replay(run).get(identity(claim), ())) if claim else None
-    interval = as_list(claim.get("interval"))
+    interval = pair(claim.get("interval"))
     value = number(raw)
     if not claim:
         return say("verdict.miss_unmeasured", what=what)
     if claim.get("status") == "void" and stage is not None:
-        return say("verdict.miss_void", what=what, value=value_of(claim), stage=stage.index)
+        return say("verdict.miss_void", what=what, value=value_of(run, claim), stage=stage.index)
     if claim.get("status") == "unverifiable":
         return say("verdict.miss_unverifiable", what=what)
     if bound is None or value is None or claim.get("status") == "fails":
         return say("verdict.miss_fails", what=what, value=text)
-    if bound.passes(value) and len(interval) == 2:
-        worst = shown(bound.worst((interval[0], interval[1])), unit, kind)
+    if bound.passes(value) and interval is not None:
+        worst = shown(bound.worst(interval), unit, kind)
         return say("verdict.miss_strict", what=what, value=text, worst=worst, bound=words)
     margin = _margin(bound, value, unit, kind, False) or say("status.fails")
     return say("verdict.miss", what=what, value=text, margin=margin, bound=words)
@@ -174,17 +185,14 @@ def _strip(
     bound: Bound | None,
     value: float | None,
     ok: bool,
-    kind: str,
     place: int,
-    text: str,
-    interval: Phrase | None,
-    words: Phrase,
+    told: tuple[str, Phrase | None, Phrase],
 ) -> str:
+    """The picture of a required claim; `told` is its value, interval and bound in words."""
     if bound is None or value is None or bound.operator == "==":
         return ""
-    ends = [number(end) for end in as_list(claim.get("interval"))]
-    pair = (ends[0], ends[1]) if len(ends) == 2 and None not in ends else None
-    what = kind_name(kind)
+    text, interval, words = told
+    what = kind_name(kind_of(claim))
     about = (
         say("require.strip", what=what, value=text, interval=interval, bound=words)
         if interval
@@ -192,10 +200,11 @@ def _strip(
     )
     return strip(
         value,
-        pair,  # type: ignore[arg-type]
+        pair(claim.get("interval")),
         bound.limit,
         bound.operator.startswith(">"),
         ok,
+        unit_of(claim) != "fraction",
         f"strip{place}",
         str(what),
         str(about),
@@ -229,20 +238,42 @@ def quality_evidence(run: RunFiles, claim: Mapping[str, Any]) -> Mapping[str, An
     stage = as_index(claim.get("stage"))
     found = run.evidence.get((-1 if stage is None else stage, "quality"))
     if found is None:
-        found = next((e for (_, name), e in reversed(run.evidence.items()) if name == "quality"), {})
+        found = next(
+            (e for (_, name), e in reversed(list(run.evidence.items())) if name == "quality"), {}
+        )
     return as_map(found)
 
 
-def baselines(evidence: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
-    """(name, metrics, intervals of the metrics) of each automatic baseline."""
-    return [
-        (
-            str(item.get("name") or "").replace("_", " "),
+@dataclass(frozen=True)
+class Baseline:
+    """An automatic baseline: its name, its metrics, intervals of those that have one."""
+
+    name: Phrase
+    metrics: Mapping[str, Any]
+    intervals: Mapping[str, Any]
+
+    def value(self, kind: str) -> float | None:
+        """Its value for a kind of claim."""
+        return number(self.metrics.get(metric_of(kind)))
+
+
+def baselines(run: RunFiles, claim: Mapping[str, Any]) -> list[Baseline]:
+    """The baselines measured beside a claim, the best of its kind first."""
+    kind = kind_of(claim)
+    found = [
+        Baseline(
+            part_name("baseline", str(item.get("name") or "")),
             as_map(item.get("metrics")),
             as_map(item.get("intervals")),
         )
-        for item in map(as_map, as_list(evidence.get("baselines")))
+        for item in map(as_map, as_list(quality_evidence(run, claim).get("baselines")))
     ]
+
+    def rank(baseline: Baseline) -> float:
+        value = baseline.value(kind)
+        return math.inf if value is None else value if less_is_better(kind) else -value
+
+    return sorted(found, key=rank)
 
 
 def _headline_sentences(run: RunFiles) -> list[Phrase]:
@@ -252,42 +283,41 @@ def _headline_sentences(run: RunFiles) -> list[Phrase]:
     kind, unit = kind_of(claim), unit_of(claim)
     name = kind_name(kind)
     if claim.get("status") == "void":
-        return [say("verdict.void_headline", metric=name, value=value_of(claim))]
-    interval = shown_interval(claim.get("interval"), unit, kind)
+        return [say("verdict.void_headline", metric=name, value=value_of(run, claim))]
+    interval = interval_of(run, claim)
     level = number(claim.get("level")) or 0.95
     n, where = as_index(claim.get("n")), where_of(claim)
     values = {
         "metric": name,
-        "value": value_of(claim),
+        "value": value_of(run, claim),
         "interval": say("verdict.interval", level=f"{100 * level:g}%", interval=interval)
         if interval
         else "",
         "n": say("verdict.n", n=f"{n:,}") if n is not None else "",
     }
-    first = say("verdict.model", **values, where=where) if where else say("verdict.model_bare", **values)
+    first = (
+        say("verdict.model", **values, where=where)
+        if where
+        else say("verdict.model_bare", **values)
+    )
     return [first, *_against_baseline(run, claim)]
 
 
 def _against_baseline(run: RunFiles, claim: Mapping[str, Any]) -> list[Phrase]:
     kind, unit = kind_of(claim), unit_of(claim)
-    less, metric = less_is_better(kind), metric_of(kind)
-    known = [
-        (value, name)
-        for name, metrics, _ in baselines(quality_evidence(run, claim))
-        if (value := number(metrics.get(metric))) is not None
-    ]
+    first = next(iter(baselines(run, claim)), None)
+    best = first.value(kind) if first else None
     value = number(claim.get("value"))
-    if not known or value is None:
+    if first is None or best is None or value is None:
         return []
-    best, name = min(known) if less else max(known)
-    gain = best - value if less else value - best
-    ends = [number(end) for end in as_list(claim.get("interval"))]
-    inside = len(ends) == 2 and None not in ends and ends[0] <= best <= ends[1]  # type: ignore[operator]
-    key = "same" if gain == 0 else "worse" if gain < 0 else "better_unclear" if inside else "better"
-    words = {"name": name, "value": shown(best, unit, kind)}
-    if gain:
-        words["delta"] = difference(gain, unit, kind)  # type: ignore[assignment]
-    return [say(f"verdict.{key}", **words)]
+    gain = best - value if less_is_better(kind) else value - best
+    ends = pair(claim.get("interval"))
+    inside = ends is not None and ends[0] <= best <= ends[1]
+    key = "same" if gain == 0 else "worse" if gain < 0 else "better"
+    if gain and inside:
+        key += "_unclear"
+    delta, name = difference(gain, unit, kind), first.name
+    return [say(f"verdict.{key}", name=name, value=shown(best, unit, kind), delta=delta)]
 
 
 def _tally(run: RunFiles) -> list[Phrase]:
@@ -298,6 +328,8 @@ def _tally(run: RunFiles) -> list[Phrase]:
         if counted[status]
     ]
     total = sum(counted[status] for status in STATUSES)
+    if total > 1 and counted["holds"] == total:
+        return [say("verdict.everything", n=total)]
     return [say("verdict.others", n=total, parts=chain(parts))] if total else []
 
 

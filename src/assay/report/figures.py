@@ -13,8 +13,8 @@ from assay.report.svg import COLOURS, axes, drawing, finish, plain
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: widths in pixels of a chart that fills the page, half of it, and a phone
-FULL, HALF, NARROW = 960.0, 470.0, 340.0
+#: widths in pixels of a chart that fills the page, half or a third of it, and a phone
+FULL, HALF, THIRD, NARROW = 960.0, 470.0, 306.0, 340.0
 
 
 @dataclass(frozen=True)
@@ -86,31 +86,34 @@ class Panel:
     limit_text: str = ""
 
 
-def _spread(values: Sequence[float], before: float = 0.12, after: float = 0.12) -> tuple[float, float]:
+def _spread(
+    values: Sequence[float], before: float = 0.12, after: float = 0.12
+) -> tuple[float, float]:
     low, high = min(values), max(values)
     size = high - low or abs(high) or 1.0
     return low - before * size, high + after * size
 
 
-def dots(
-    panels: Sequence[Panel], name: str, width: float, title: str, about: str
-) -> str:
+def dots(panels: Sequence[Panel], name: str, width: float, title: str, about: str) -> str:
     """Dot chart: panels side by side where there is room, else below each other."""
     stacked = width < 600
     rows = [dot.name for dot in panels[0].dots]
     label = min(0.36 * width, 14 + 7.0 * max(len(plain(row, 30)) for row in rows))
     # letters of the page's font are about 6.2 px wide at 12 px
     longest = int(label / 6.6)
-    pitch, head = 28.0, 34.0
+    room = 22 + 6.8 * max(len(dot.text) for panel in panels for dot in panel.dots)
+    pitch, head = 28.0, 42.0
     block = head + pitch * len(rows) + 8
     height = block * (len(panels) if stacked else 1)
     share = (width - label) / (1 if stacked else len(panels))
     with drawing(width, height) as figure:
+        last = len(panels) - 1
         for place, panel in enumerate(panels):
             left = label + (0 if stacked else place * share)
             top = place * block if stacked else 0.0
-            one = axes(figure, left + 8, height - top - block + 8, width - left - share + 26, top + head)
-            _dot_panel(one, panel, share)
+            right = width - left - share + room + (0 if stacked or place == last else 28)
+            one = axes(figure, left + 8, height - top - block + 8, right, top + head)
+            _dot_panel(one, panel, share, room)
             if stacked or place == 0:
                 for row, dot in enumerate(panel.dots):
                     one.annotate(
@@ -122,17 +125,16 @@ def dots(
         return finish(figure, name, title, about)
 
 
-def _dot_panel(one: Axes, panel: Panel, width: float) -> None:
+def _dot_panel(one: Axes, panel: Panel, width: float, room: float) -> None:
     ends = [dot.value for dot in panel.dots]
     ends += [end for dot in panel.dots if dot.interval for end in dot.interval]
     ends += [panel.limit] if panel.limit is not None else []
-    # room on the right for the value beside the last dot
-    one.set_xlim(*_spread(ends, 0.08, 0.1 + 62 / width))
+    one.set_xlim(*_spread(ends, 0.08, 0.08))
     one.set_ylim(len(panel.dots) - 0.5, -0.5)
     one.set_xticks([])
     one.set_yticks([])
     one.annotate(
-        plain(panel.title, int(width / 7)), (0, 1), (0, 14), xycoords="axes fraction",
+        plain(panel.title, int(width / 7)), (0, 1), (0, 21), xycoords="axes fraction",
         textcoords="offset points", color=COLOURS["muted"], va="center", annotation_clip=False,
     )  # fmt: skip
     for row, dot in enumerate(panel.dots):
@@ -147,17 +149,17 @@ def _dot_panel(one: Axes, panel: Panel, width: float) -> None:
             [dot.value], [row], marker="o", markersize=10 if dot.model else 8, color=colour,
             markeredgecolor=COLOURS["paper"], markeredgewidth=1.5, clip_on=False,
         )  # fmt: skip
-        right = max(dot.value, dot.interval[1] if dot.interval else dot.value)
         one.annotate(
-            dot.text, (right, row), (10, 0), textcoords="offset points", va="center",
-            weight="bold" if dot.model else "normal", annotation_clip=False,
+            dot.text, (1, row), (room, 0), xycoords=("axes fraction", "data"), ha="right",
+            textcoords="offset points", va="center", annotation_clip=False,
+            weight="bold" if dot.model else "normal",
             color=COLOURS["model" if dot.model else "ink"],
         )  # fmt: skip
     if panel.limit is not None:
         one.axvline(panel.limit, color=COLOURS["ink"], linewidth=1.2, dashes=(3, 3), zorder=1)
         one.annotate(
-            panel.limit_text, (panel.limit, 1), (4, 0), xycoords=("data", "axes fraction"),
-            textcoords="offset points", color=COLOURS["ink"], va="bottom", fontsize=10.5,
+            panel.limit_text, (panel.limit, 1), (0, 0), xycoords=("data", "axes fraction"),
+            textcoords="offset points", color=COLOURS["ink"], va="bottom", fontsize=11, ha="center",
             annotation_clip=False,
         )  # fmt: skip
 
@@ -168,12 +170,18 @@ def strip(
     limit: float,
     passes_above: bool,
     good: bool,
+    from_zero: bool,
     name: str,
     title: str,
     about: str,
 ) -> str:
-    """One required claim as a strip: the side that passes shaded, the interval, the value."""
+    """One required claim as a strip: the side that passes shaded, the interval, the value.
+
+    Amounts (`from_zero`) are shown whole, shares of a whole around the limit.
+    """
     low, high = _spread([value, limit, *(interval or ())], 0.35, 0.35)
+    if from_zero and min(value, limit) >= 0:
+        low, high = 0.0, 1.15 * max(value, limit, *(interval or ())) or 1.0
     colour = COLOURS["good" if good else "bad"]
     with drawing(220, 30) as figure:
         one = axes(figure, 2, 2, 2, 2)
@@ -209,14 +217,14 @@ def curves(
 
     ends = max(len(line.label) for line in lines) * 7.0 + 14
     with drawing(width, 230) as figure:
-        one = axes(figure, 46, 40, ends, 12)
+        one = axes(figure, 50, 40, ends, 12)
         places = []
         for line in lines:
             colour = COLOURS["model" if line.main else "second"]
             x, y = zip(*line.points, strict=True)
             few = len(x) <= 40
             one.plot(
-                x, y, color=colour, linewidth=2.2 if line.main else 1.8, clip_on=False,
+                x, y, color=colour, linewidth=2.2 if line.main else 1.4, clip_on=False,
                 marker="o" if few else None, markersize=6 if line.main else 4.5,
                 markeredgecolor=COLOURS["paper"], markeredgewidth=1.2,
             )  # fmt: skip
@@ -225,8 +233,9 @@ def curves(
         one.set_ylim(*_spread(values, 0.06, 0.06))
         one.yaxis.set_major_locator(MaxNLocator(4))
         one.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        if percent:
-            one.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:g}%"))
+        one.yaxis.set_major_formatter(
+            FuncFormatter(lambda y, _: f"{100 * y:.4g}%" if percent else f"{y:,.6g}")
+        )
         one.grid(axis="y")
         one.margins(x=0.02)
         one.set_xlabel(plain(axis), labelpad=6)
@@ -294,14 +303,16 @@ def _axis_words(one: Axes, left: float, top: float) -> None:
 def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) -> None:
     from matplotlib.patches import Rectangle
 
+    across = 1.5 * len(matrix) / (one.bbox.width or 1.0)
+    down = 1.5 * len(matrix) / (one.bbox.height or 1.0)
     for row, counts in enumerate(matrix):
         total = sum(counts)
         for column, count in enumerate(counts):
             share = count / total if total else 0.0
             colour = COLOURS["model" if row == column else "second"]
             one.add_patch(
-                Rectangle((column - 0.47, row - 0.47), 0.94, 0.94, facecolor=colour,
-                          alpha=round(0.06 + 0.84 * share, 3), linewidth=0)
+                Rectangle((column - 0.5 + across, row - 0.5 + down), 1 - 2 * across, 1 - 2 * down,
+                          facecolor=colour, alpha=round(0.06 + 0.84 * share, 3), linewidth=0)
             )  # fmt: skip
             if small and not count:
                 continue

@@ -4,17 +4,49 @@ from __future__ import annotations
 
 import math
 
+from collections.abc import Mapping
+
 from assay.claims import Bound
 from assay.report.strings import Phrase, literal, say
 
 #: metrics that the field writes as a number between 0 and 1, not as a percentage
 _DECIMAL = frozenset(
-    "auroc auprc macro_f1 micro_f1 f1 mcc kappa r2 brier ece adaptive_ece log_loss auc".split()
+    {
+        "auroc",
+        "auprc",
+        "macro_f1",
+        "micro_f1",
+        "f1",
+        "mcc",
+        "kappa",
+        "r2",
+        "brier",
+        "ece",
+        "adaptive_ece",
+        "log_loss",
+        "auc",
+    }
 )
 #: metrics where less is better, by the last word of their kind
 _LESS = frozenset(
-    "rmse mae mse mape log_loss brier ece adaptive_ece epsilon bytes parameters macs p50_ms p99_ms "
-    "equalised_odds demographic_parity".split()
+    {
+        "rmse",
+        "mae",
+        "mse",
+        "mape",
+        "log_loss",
+        "brier",
+        "ece",
+        "adaptive_ece",
+        "epsilon",
+        "bytes",
+        "parameters",
+        "macs",
+        "p50_ms",
+        "p99_ms",
+        "equalised_odds",
+        "demographic_parity",
+    }
 )
 _UNITLESS = frozenset({"", "1", "ratio", "none", "number", "score", "fraction", "count"})
 
@@ -39,6 +71,16 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None
+
+
+def pair(value: object) -> tuple[float, float] | None:
+    """Two finite numbers, or None."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return None
+    ends = [number(end) for end in value]
+    if ends[0] is None or ends[1] is None:
+        return None
+    return ends[0], ends[1]
 
 
 def significant(value: float, digits: int) -> str:
@@ -95,7 +137,11 @@ def shown(value: object, unit: str = "", kind: str = "", extra: int = 0) -> str:
             return f"{amount:,.0f}"
         return _scaled(amount, ("", "k", "M", "G", "T"), extra)
     text = significant(amount, (3 if unit == "ms" else 4) + extra)
-    return text if unit in _UNITLESS else f"{text} {unit}"
+    return _with_unit(text, unit)
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return text if unit in _UNITLESS else f"{text} {unit.upper() if unit == 'usd' else unit}"
 
 
 def exact(value: object) -> str:
@@ -105,11 +151,10 @@ def exact(value: object) -> str:
 
 def shown_interval(interval: object, unit: str, kind: str, extra: int = 0) -> Phrase | None:
     """`82.2 to 86.7%`: the unit is written once."""
-    if not isinstance(interval, (list, tuple)) or len(interval) != 2:
+    ends = pair(interval)
+    if ends is None:
         return None
-    low, high = (shown(end, unit, kind, extra) for end in interval)
-    if number(interval[0]) is None or number(interval[1]) is None:
-        return None
+    low, high = (shown(end, unit, kind, extra) for end in ends)
     if percentage(unit, kind):
         low = low.removesuffix("%")
     elif " " in low and low.rpartition(" ")[2] == high.rpartition(" ")[2]:
@@ -131,7 +176,9 @@ def difference(delta: float, unit: str, kind: str) -> Phrase:
         text = f"{100 * size:.{digits}f}"
         return say("delta.point" if float(text) == 1 else "delta.points", value=text)
     extra = 0
-    while extra < 4 and size > 0 and not any(c in "123456789" for c in shown(size, unit, kind, extra)):
+    while (
+        extra < 4 and size > 0 and not any(c in "123456789" for c in shown(size, unit, kind, extra))
+    ):
         extra += 1
     return literal(shown(size, unit, kind, extra))
 
@@ -165,7 +212,17 @@ def _round_limit(limit: float, unit: str, kind: str) -> str:
         text, _, step = shown(limit, unit, kind, 2).partition(" ")
         return f"{text.rstrip('0').rstrip('.') if '.' in text else text} {step}".strip()
     text = f"{limit:,.10g}" if abs(limit) < 1e15 else f"{limit:.6g}"
-    return text if unit in _UNITLESS else f"{text} {unit}"
+    return _with_unit(text, unit)
+
+
+def parse_bound(text: object) -> Bound | None:
+    """A bound as claims.json has it: its text, or its dump."""
+    if isinstance(text, Mapping):
+        text = text.get("text")
+    try:
+        return Bound(text=str(text)) if text is not None else None
+    except ValueError:
+        return None
 
 
 _WORDS = {

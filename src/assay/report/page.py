@@ -1,7 +1,8 @@
-"""`report.html`: one self-contained page that says what was done, what holds and how to check it."""
+"""`report.html`: one self-contained page: what was done, what holds, how to check it."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,10 +92,11 @@ def view(run: RunFiles) -> Mapping[str, Any]:
         "more_learning": more_learning,
         "errors": errors,
         "errors_stage": errors_stage,
-        "cost": sections.cost(found),
+        "cost": sections.cost(run, found),
         "data": sections.data(run),
         "recipe": sections.coloured(run.recipe_text),
         "environment": sections.environment(run),
+        "command_folder": shlex.quote(run.folder),
         "foot": _foot(run),
     }
     return {**shown, "contents": _contents(shown, found)}

@@ -8,13 +8,14 @@ from typing import Any
 
 from assay.report.answer import (
     PREFERRED,
+    Baseline,
     baselines,
     main_claim,
-    parse_bound,
-    quality_evidence,
 )
 from assay.report.figures import (
     FULL,
+    HALF,
+    THIRD,
     Chart,
     Dot,
     Line,
@@ -25,13 +26,15 @@ from assay.report.figures import (
     twice,
     unit_square,
 )
-from assay.report.numbers import less_is_better, metric_of, number, percentage, shown
+from assay.report.numbers import less_is_better, metric_of, number, pair, parse_bound, shown
 from assay.report.reading import RunFiles, StageEntry, as_index, as_list, as_map
 from assay.report.strings import Phrase, chain, kind_name, say
 from assay.report.timeline import kind_of, unit_of, value_of
 
+#: metrics of a curve that are shares of rows
+PERCENTAGES = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv"}
 #: most panels of the baseline chart, classes of a confusion matrix, points of a curve, curves
-PANELS, CLASSES, POINTS, STAGES = 3, 12, 120, 6
+PANELS, CLASSES, POINTS, STAGES = 3, 12, 60, 6
 
 
 def headline_claims(run: RunFiles) -> list[Mapping[str, Any]]:
@@ -54,37 +57,18 @@ def headline_claims(run: RunFiles) -> list[Mapping[str, Any]]:
     return sorted(together, key=rank)
 
 
-def pair(value: Any) -> tuple[float, float] | None:
-    """Two finite numbers, or None."""
-    ends = [number(end) for end in as_list(value)]
-    if len(ends) != 2 or ends[0] is None or ends[1] is None:
-        return None
-    return ends[0], ends[1]
-
-
 def baseline_chart(run: RunFiles) -> Chart | None:
     """The model beside its automatic baselines; None when nothing was measured beside it."""
     claims = headline_claims(run)
-    rows = baselines(quality_evidence(run, claims[0])) if claims else []
+    rows = baselines(run, claims[0])[:8] if claims else []
+    # rows line up over the panels, so a panel needs a value in every row
     claims = [
-        claim
-        for claim in claims
-        if any(number(metrics.get(metric_of(kind_of(claim)))) is not None for _, metrics, _ in rows)
-    ][:PANELS]
-    if not claims:
+        claim for claim in claims if all(row.value(kind_of(claim)) is not None for row in rows)
+    ]
+    claims = claims[:PANELS]
+    if not claims or not rows:
         return None
-    main = metric_of(kind_of(claims[0]))
-    sign = 1 if less_is_better(kind_of(claims[0])) else -1
-
-    def rank(row: tuple[str, Mapping[str, Any], Any]) -> float:
-        value = number(row[1].get(main))
-        return float("inf") if value is None else sign * value
-
-    rows = sorted(rows, key=rank)[:8]
     panels = [_panel(run, claim, rows) for claim in claims]
-    # every panel has a row for every name, so that rows line up
-    names = [str(say("numbers.model")), *(name for name, _, _ in rows)]
-    panels = [panel for panel in panels if [dot.name for dot in panel.dots] == names] or panels[:1]
     title = say("numbers.figure")
     metrics = chain(kind_name(kind_of(claim)) for claim in claims)
     about = say("numbers.figure_about", metrics=metrics, n=len(rows))
@@ -98,18 +82,24 @@ def _draw_dots(panels: Sequence[Panel], name: str, width: float, title: str, abo
 def _panel(
     run: RunFiles,
     claim: Mapping[str, Any],
-    rows: Iterable[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
+    rows: Iterable[Baseline],
 ) -> Panel:
     kind, unit = kind_of(claim), unit_of(claim)
-    metric = metric_of(kind)
     value = number(claim.get("value")) or 0.0
-    found = [Dot(str(say("numbers.model")), value, value_of(claim), pair(claim.get("interval")), True)]
-    for name, metrics, intervals in rows:
-        amount = number(metrics.get(metric))
+    found = [
+        Dot(
+            str(say("numbers.model")),
+            value,
+            value_of(run, claim),
+            pair(claim.get("interval")),
+            True,
+        )
+    ]
+    for row in rows:
+        amount = row.value(kind)
         if amount is not None:
-            found.append(
-                Dot(name, amount, shown(amount, unit, kind), pair(intervals.get(metric)))
-            )
+            interval = pair(row.intervals.get(metric_of(kind)))
+            found.append(Dot(str(row.name), amount, shown(amount, unit, kind), interval))
     bound = next((parse_bound(i.get("bound")) for i in run.require if i.get("kind") == kind), None)
     name_of = kind_name(kind)
     title = say("numbers.lower", metric=name_of) if less_is_better(kind) else name_of
@@ -123,12 +113,16 @@ def _panel(
 
 def learning_charts(run: RunFiles) -> tuple[list[Chart], int]:
     """Curves of each training stage, and how many more stages have some."""
-    indices = sorted({index for line in run.metrics if (index := as_index(line.get("stage"))) is not None})
+    indices = sorted(
+        {index for line in run.metrics if (index := as_index(line.get("stage"))) is not None}
+    )
     charts: list[list[Chart]] = []
     for index in indices:
         lines = [line for line in run.metrics if line.get("stage") == index]
         stage = run.stage(index) or StageEntry(index, str(index))
-        other = next((m for m in PREFERRED if any(number(x.get(m)) is not None for x in lines)), None)
+        other = next(
+            (m for m in PREFERRED if any(number(x.get(m)) is not None for x in lines)), None
+        )
         found = [_curve(lines, metric, stage) for metric in ("loss", other) if metric]
         if any(found):
             charts.append([chart for chart in found if chart])
@@ -152,16 +146,16 @@ def _curve(lines: Sequence[Mapping[str, Any]], metric: str, stage: StageEntry) -
     if not any(len(line.points) > 1 for line in found):
         return None
     kind = f"quality.{metric}"
-    unit = "" if metric == "loss" else "fraction"
-    percent = metric != "loss" and percentage(unit, kind)
+    unit = "fraction" if metric in PERCENTAGES else ""
+    percent = metric in PERCENTAGES
     name = say("learning.loss") if metric == "loss" else kind_name(kind)
     ends = chain(
         (
             say(
                 "learning.end",
                 split=line.label,
-                first=shown(line.points[0][1], unit if percent else "", kind),
-                last=shown(line.points[-1][1], unit if percent else "", kind),
+                first=shown(line.points[0][1], unit, kind),
+                last=shown(line.points[-1][1], unit, kind),
             )
             for line in found
         ),
@@ -171,34 +165,47 @@ def _curve(lines: Sequence[Mapping[str, Any]], metric: str, stage: StageEntry) -
     return twice(
         f"curve{stage.index}-{metric.replace('_', '-')}",
         say("learning.of", metric=name, index=stage.index, name=stage.name),
-        say("learning.about", metric=name, axis=words, index=stage.index, name=stage.name, ends=ends),
+        say(
+            "learning.about", metric=name, axis=words, index=stage.index, name=stage.name, ends=ends
+        ),
         partial(curves, tuple(found), str(words), percent),
     )
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int = POINTS) -> tuple[tuple[float, float], ...]:
-    """At most `most` points: the means of runs of equal length, the last point kept.
+def thinned(
+    points: Sequence[tuple[float, float]], most: int = POINTS
+) -> tuple[tuple[float, float], ...]:
+    """At most `most` points: the means of runs of equal length, the last at the last x.
 
     >>> thinned([(i, i) for i in range(6)], 3)
-    ((0.5, 0.5), (2.5, 2.5), (5, 5))
+    ((0.5, 0.5), (2.5, 2.5), (5, 4.5))
     """
     if len(points) <= most:
         return tuple(points)
     size = -(-len(points) // most)
     runs = [points[i : i + size] for i in range(0, len(points), size)]
     means = [(sum(x for x, _ in r) / len(r), sum(y for _, y in r) / len(r)) for r in runs]
-    return (*means[:-1], points[-1])
+    return (*means[:-1], (points[-1][0], means[-1][1]))
 
 
 def error_charts(run: RunFiles) -> tuple[list[Chart], int]:
     """Confusion matrix, ROC and reliability of the newest audit that kept them; its stage."""
-    for (stage, name), evidence in reversed(run.evidence.items()):
+    for (stage, name), evidence in reversed(list(run.evidence.items())):
         if name not in ("quality", "calibration"):
             continue
-        found = [_confusion(evidence), _roc(evidence), _reliability(evidence)]
-        if any(found):
-            return [chart for chart in found if chart], stage
+        width = _room(evidence)
+        made = (part(evidence, width) for part in (_confusion, _roc, _reliability))
+        found = [chart for chart in made if chart]
+        if found:
+            return found, stage
     return [], 0
+
+
+def _room(evidence: Mapping[str, Any]) -> float:
+    """How wide each chart of errors may be: three small ones stand side by side."""
+    classes = len(as_list(as_map(evidence.get("confusion")).get("labels")))
+    both = all(len(_square_points(evidence.get(key))) > 1 for key in ("curve_roc", "reliability"))
+    return THIRD if both and 0 < classes <= 4 else HALF
 
 
 def folded(
@@ -218,12 +225,12 @@ def folded(
     return [*(labels[i] for i in top), other], small
 
 
-def _confusion(evidence: Mapping[str, Any]) -> Chart | None:
+def _confusion(evidence: Mapping[str, Any], width: float) -> Chart | None:
     given = as_map(evidence.get("confusion"))
     labels = [str(label) for label in as_list(given.get("labels"))]
     matrix = [[as_index(n) or 0 for n in as_list(row)] for row in as_list(given.get("matrix"))]
     total = sum(map(sum, matrix))
-    if not labels or not total or any(len(row) != len(labels) for row in [*matrix, matrix]):
+    if not labels or not total or {len(matrix), *map(len, matrix)} != {len(labels)}:
         return None
     right = sum(matrix[i][i] for i in range(len(labels)))
     small_labels, small = folded(labels, matrix)
@@ -234,7 +241,12 @@ def _confusion(evidence: Mapping[str, Any]) -> Chart | None:
     )
     if worst[0]:
         caption.append(
-            say("errors.worst", true=labels[-worst[1]], predicted=labels[-worst[2]], n=f"{worst[0]:,}")
+            say(
+                "errors.worst",
+                true=labels[-worst[1]],
+                predicted=labels[-worst[2]],
+                n=f"{worst[0]:,}",
+            )
         )
     if len(small_labels) < len(labels):
         shown_classes = len(small_labels) - 1
@@ -246,7 +258,8 @@ def _confusion(evidence: Mapping[str, Any]) -> Chart | None:
         say("errors.confusion"),
         say("errors.confusion_about", right=f"{right:,}", n=f"{total:,}"),
         partial(confusion, small_labels, small),
-        caption=caption,
+        width,
+        caption,
     )
 
 
@@ -261,7 +274,7 @@ def _square_points(value: Any) -> list[tuple[float, float]]:
     return found
 
 
-def _roc(evidence: Mapping[str, Any]) -> Chart | None:
+def _roc(evidence: Mapping[str, Any], width: float) -> Chart | None:
     points = _square_points(evidence.get("curve_roc"))
     if len(points) < 2:
         return None
@@ -269,19 +282,23 @@ def _roc(evidence: Mapping[str, Any]) -> Chart | None:
         points = [points[round(i * (len(points) - 1) / 399)] for i in range(400)]
     area = number(as_map(evidence.get("metrics")).get("auroc"))
     caption = [say("errors.roc_area", auroc=shown(area, "", "quality.auroc"))] if area else []
-    words = tuple(str(say(f"errors.{key}")) for key in ("fpr", "tpr", "chance"))
+    words = str(say("errors.fpr")), str(say("errors.tpr")), str(say("errors.chance"))
     return twice(
         "roc", say("errors.roc"), say("errors.roc_about"),
-        partial(unit_square, points, False, words), caption=caption,
+        partial(unit_square, points, False, words), width, caption,
     )  # fmt: skip
 
 
-def _reliability(evidence: Mapping[str, Any]) -> Chart | None:
+def _reliability(evidence: Mapping[str, Any], width: float) -> Chart | None:
     points = _square_points(evidence.get("reliability"))
     if len(points) < 2:
         return None
-    words = tuple(str(say(f"errors.{key}")) for key in ("predicted_p", "observed", "perfect"))
+    words = (
+        str(say("errors.predicted_p")),
+        str(say("errors.observed")),
+        str(say("errors.perfect")),
+    )
     return twice(
         "reliability", say("errors.reliability"), say("errors.reliability_about"),
-        partial(unit_square, points, True, words),
+        partial(unit_square, points, True, words), width,
     )  # fmt: skip

@@ -33,7 +33,7 @@ class StageEntry:
         name: its name.
         keeps: patterns of the kinds it keeps; None where nobody recorded them.
         reads: its readings of data (`split`, `influences`, `why`, `private`).
-        moves: which parameters move, in words.
+        moves: which parameters move, in words; None where nobody recorded it.
         adds: patterns of the kinds it measures.
         notes: what a reader should know.
         used: what was really used.
@@ -44,7 +44,7 @@ class StageEntry:
     name: str
     keeps: tuple[str, ...] | None = None
     reads: tuple[Mapping[str, Any], ...] = ()
-    moves: str = ""
+    moves: str | None = None
     adds: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     used: Mapping[str, Any] = field(default_factory=dict)
@@ -102,6 +102,13 @@ class RunFiles:
         """Whether the data are private, so that the report is for its owner's eyes."""
         return bool(self.data.get("private"))
 
+    @property
+    def machine(self) -> str:
+        """The machine of every claim that names one; empty where there are several, or none."""
+        named = {str(as_map(claim.get("conditions")).get("machine") or "") for claim in self.claims}
+        named.discard("")
+        return named.pop() if len(named) == 1 else ""
+
     def stage(self, index: object) -> StageEntry | None:
         """The stage of an index."""
         return next((stage for stage in self.stages if stage.index == index), None)
@@ -111,7 +118,12 @@ def identity(claim: Mapping[str, Any]) -> str:
     """As `assay.claims.Claim.identity`, for plain data."""
     conditions = as_map(claim.get("conditions"))
     return canonical_json(
-        [claim.get("kind"), claim.get("dataset"), claim.get("split"), dict(sorted(conditions.items()))]
+        [
+            claim.get("kind"),
+            claim.get("dataset"),
+            claim.get("split"),
+            dict(sorted(conditions.items())),
+        ]
     ).decode()
 
 
@@ -151,10 +163,12 @@ def read_run(folder: Path) -> RunFiles:
 
     Raises:
         LoadError: it is no folder, or holds none of a run's files.
-        ArtefactError: claims.json, plan.json, environment.json, evidence or the passport is damaged.
+        ArtefactError: claims.json, plan.json, environment.json, evidence or passport damaged.
     """
     if not folder.is_dir():
-        raise LoadError("no such run folder", where=str(folder), mend="name a folder that a run made")
+        raise LoadError(
+            "no such run folder", where=str(folder), mend="name a folder that a run made"
+        )
     if not any((folder / mark).exists() for mark in _MARKS):
         raise LoadError(
             "not a run folder: none of a run's files is in it",
@@ -279,7 +293,7 @@ def _stages(
                 name=str(record.get("name") or _part_name(record.get("stage")) or index),
                 keeps=_words(keeps) if isinstance(keeps, (list, tuple)) else None,
                 reads=_maps(effects.get("reads")),
-                moves=str(effects.get("moves") or ""),
+                moves=None if effects.get("moves") is None else str(effects["moves"]),
                 adds=_words(effects.get("adds")),
                 notes=_words(effects.get("notes")),
                 used=as_map(record.get("used")),

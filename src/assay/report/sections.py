@@ -7,20 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from assay.report.answer import baselines, quality_evidence
+from assay.report.answer import baselines
 from assay.report.numbers import (
     duration,
     exact,
     less_is_better,
-    metric_of,
     number,
     shown,
-    shown_interval,
 )
 from assay.report.pictures import headline_claims
 from assay.report.reading import RunFiles, StageEntry, as_index, as_list, as_map
-from assay.report.strings import TABLE, Phrase, chain, kind_name, literal, say
-from assay.report.timeline import Track, conditions_of, kind_of, unit_of, value_of
+from assay.report.strings import TABLE, Phrase, chain, kind_name, literal, part_name, say
+from assay.report.timeline import Track, conditions_of, interval_of, kind_of, unit_of, value_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -55,7 +53,7 @@ class NumberRow:
 class Numbers:
     """The headline table: names of the baselines, rows, the level of the intervals."""
 
-    names: tuple[str, ...]
+    names: tuple[Phrase, ...]
     rows: tuple[NumberRow, ...]
     level: str
 
@@ -65,22 +63,24 @@ def numbers(run: RunFiles) -> Numbers | None:
     claims = headline_claims(run)
     if not claims:
         return None
-    found = baselines(quality_evidence(run, claims[0]))
+    found = baselines(run, claims[0])
     rows = []
     for claim in claims:
         kind, unit = kind_of(claim), unit_of(claim)
-        amounts = [number(metrics.get(metric_of(kind))) for _, metrics, _ in found]
+        amounts = [baseline.value(kind) for baseline in found]
         known = [a for a in [number(claim.get("value")), *amounts] if a is not None]
         best = min(known) if less_is_better(kind) else max(known)
         rows.append(
             NumberRow(
                 name=kind_name(kind),
-                about=conditions_of(claim),
+                about=conditions_of(run, claim),
                 status=str(claim.get("status") or ""),
                 model=Value(
-                    value_of(claim), exact(claim.get("value")), number(claim.get("value")) == best
+                    value_of(run, claim),
+                    exact(claim.get("value")),
+                    number(claim.get("value")) == best,
                 ),
-                interval=shown_interval(claim.get("interval"), unit, kind),
+                interval=interval_of(run, claim),
                 others=tuple(
                     Value(shown(a, unit, kind), "" if a is None else exact(a), a == best)
                     for a in amounts
@@ -88,7 +88,7 @@ def numbers(run: RunFiles) -> Numbers | None:
             )
         )
     level = 100 * (number(claims[0].get("level")) or 0.95)
-    return Numbers(tuple(name for name, _, _ in found), tuple(rows), f"{level:g}%")
+    return Numbers(tuple(baseline.name for baseline in found), tuple(rows), f"{level:g}%")
 
 
 @dataclass(frozen=True)
@@ -101,26 +101,22 @@ class Cost:
     machine: str
 
 
-def cost(tracks: list[Track]) -> Cost | None:
+def cost(run: RunFiles, tracks: list[Track]) -> Cost | None:
     """What the model costs; None when nothing was measured."""
     tiles = [t for t in tracks if kind_of(t.claim).partition(".")[0] in ("size", "agreement")]
     times = [t for t in tracks if kind_of(t.claim).startswith("latency.")]
     if not tiles and not times:
         return None
     kinds = sorted({kind_of(track.claim) for track in times})
-    machines = {str(c["machine"]) for t in times if (c := as_map(t.claim.get("conditions"))).get("machine")}
     rows: dict[str, tuple[Phrase, dict[str, Track]]] = {}
     for track in times:
-        conditions = dict(as_map(track.claim.get("conditions")))
-        if len(machines) == 1:
-            conditions.pop("machine", None)
-        about = conditions_of({"conditions": conditions}) or say("none")
+        about = conditions_of(run, track.claim) or say("none")
         rows.setdefault(str(about), (about, {}))[1][kind_of(track.claim)] = track
     return Cost(
         tuple(tiles),
         tuple(kind_name(kind) for kind in kinds),
         tuple((about, tuple(row.get(kind) for kind in kinds)) for about, row in rows.values()),
-        machines.pop() if len(machines) == 1 else "",
+        run.machine,
     )
 
 
@@ -198,7 +194,10 @@ def _data_facts(run: RunFiles) -> tuple[tuple[Phrase, Phrase], ...]:
         ("rows", literal(f"{rows:,}") if rows is not None else None),
         ("label", literal(card["label"]) if card.get("label") else None),
         ("classes", literal(f"{classes:,}") if classes else None),
-        ("sensitive", chain(sensitive) or (say("data.sensitive_none") if "sensitive" in card else None)),
+        (
+            "sensitive",
+            chain(sensitive) or (say("data.sensitive_none") if "sensitive" in card else None),
+        ),
         (
             "unit",
             (say("data.unit_column", column=unit) if unit else say("data.unit_row"))
@@ -217,7 +216,7 @@ class StageCard:
     """What a stage did, for the list under the timeline."""
 
     stage: StageEntry
-    moves: Phrase
+    moves: Phrase | None
     adds: Phrase | None
     took: Phrase | None
     used: tuple[tuple[str, str], ...]
@@ -228,13 +227,25 @@ def stage_cards(run: RunFiles) -> list[StageCard]:
     return [
         StageCard(
             stage=stage,
-            moves=say("stages.moves", what=stage.moves) if stage.moves else say("stages.still"),
-            adds=say("stages.adds", what=chain(map(literal, stage.adds))) if stage.adds else None,
+            moves=_moves(stage),
+            adds=_measures(stage),
             took=duration(stage.seconds) if stage.seconds is not None else None,
             used=tuple(flat(stage.used))[:12],
         )
         for stage in run.stages
     ]
+
+
+def _moves(stage: StageEntry) -> Phrase | None:
+    if stage.moves is None:
+        return None
+    return say("stages.moves", what=stage.moves) if stage.moves else say("stages.still")
+
+
+def _measures(stage: StageEntry) -> Phrase | None:
+    families = dict.fromkeys(kind.partition(".")[0] for kind in stage.adds)
+    what = chain(part_name("family", family) for family in families)
+    return say("stages.adds", what=what) if what else None
 
 
 def facts(run: RunFiles) -> list[tuple[Phrase, Phrase]]:
@@ -245,14 +256,22 @@ def facts(run: RunFiles) -> list[tuple[Phrase, Phrase]]:
     if name := run.model.get("name"):
         counted = shown(count, "count") if count is not None else ""
         found.append(
-            ("model", say("fact.parameters", name=name, count=counted) if counted else literal(name))
+            (
+                "model",
+                say("fact.parameters", name=name, count=counted) if counted else literal(name),
+            )
         )
     if name := run.data.get("name"):
         rows = rows_of(run)
         known = rows is not None
-        found.append(("data", say("fact.rows", name=name, rows=f"{rows:,}") if known else literal(name)))
+        found.append(
+            ("data", say("fact.rows", name=name, rows=f"{rows:,}") if known else literal(name))
+        )
     if run.task:
         found.append(("task", literal(run.task)))
+    times = [stage.seconds for stage in run.stages if stage.seconds is not None]
+    if times:
+        found.append(("time", duration(sum(times))))
     names = [stage.name for stage in run.stages]
     if len(names) > 6:
         found.append(
@@ -260,9 +279,6 @@ def facts(run: RunFiles) -> list[tuple[Phrase, Phrase]]:
         )
     elif names:
         found.append(("stages", literal(" → ".join(names))))
-    times = [stage.seconds for stage in run.stages if stage.seconds is not None]
-    if times:
-        found.append(("time", duration(sum(times))))
     return [(say(f"fact.{key}"), value) for key, value in found]
 
 
@@ -277,8 +293,12 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         path = f"{prefix}{key}"
         if isinstance(item, Mapping) and item:
             found += flat(item, f"{path}.")
-        elif isinstance(item, (list, tuple)) and not any(isinstance(i, (Mapping, list)) for i in item):
+        elif isinstance(item, (list, tuple)) and not any(
+            isinstance(i, (Mapping, list)) for i in item
+        ):
             found.append((path, ", ".join(map(str, item))))
+        elif isinstance(item, bool) or item is None:
+            found.append((path, shown(item)))
         else:
             found.append((path, f"{item:.6g}" if isinstance(item, float) else str(item)))
     return found
@@ -317,7 +337,9 @@ def coloured(text: str) -> Markup:
             lines.append(Markup('<i class="c">{}</i>').format(line))
         elif match:
             lines.append(
-                Markup('{}<b class="k">{}</b>:{}').format(match["indent"], match["key"], line[match.end() :])
+                Markup('{}<b class="k">{}</b>:{}').format(
+                    match["indent"], match["key"], line[match.end() :]
+                )
             )
         else:
             lines.append(Markup("{}").format(line))

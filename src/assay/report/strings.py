@@ -18,7 +18,7 @@ TABLE: dict[str, dict[str, str]] = {
     "sentence": {"en": "{a} {b}"},
     "yes": {"en": "yes"},
     "no": {"en": "no"},
-    "none": {"en": "–"},
+    "none": {"en": "\u2013"},
     "unknown": {"en": "unknown"},
     "brand": {"en": "assay"},
     # page
@@ -83,10 +83,14 @@ TABLE: dict[str, dict[str, str]] = {
         "interval contains the baseline."
     },
     "verdict.same": {"en": "That is no better than {name} ({value}), the best automatic baseline."},
+    "verdict.worse_unclear": {
+        "en": "That is {delta} worse than {name} ({value}), the best automatic baseline, but the "
+        "interval contains the baseline."
+    },
     "verdict.worse": {
         "en": "That is {delta} worse than {name} ({value}), the best automatic baseline."
     },
-    "verdict.miss": {"en": "{what} is {value}: {margin}, where {bound} was required."},
+    "verdict.miss": {"en": "{what} is {value}, {margin}: {bound} was required."},
     "verdict.miss_strict": {
         "en": "{what} is {value}, but the worse end of its interval is {worst}, where {bound} was "
         "required."
@@ -97,7 +101,8 @@ TABLE: dict[str, dict[str, str]] = {
         "en": "{what} was {value}, but is void since stage {stage} and was not measured again."
     },
     "verdict.miss_unverifiable": {"en": "{what} cannot be checked here."},
-    "verdict.others": {"en": "Of all {n} claims, {parts}."},
+    "verdict.others": {"en": "Of {n} claims in all, {parts}."},
+    "verdict.everything": {"en": "All {n} claims of this run hold."},
     "verdict.count.holds": {"en": "{n} hold"},
     "verdict.count.fails": {"en": "{n} fail"},
     "verdict.count.void": {"en": "{n} are void"},
@@ -159,6 +164,7 @@ TABLE: dict[str, dict[str, str]] = {
     "numbers.figure": {"en": "This model and the automatic baselines"},
     "numbers.figure_about": {"en": "Dot chart of {metrics} for this model and {n} baselines."},
     "numbers.required": {"en": "required"},
+    "numbers.interval": {"en": "{level} interval"},
     "numbers.table": {"en": "All headline numbers"},
     "numbers.lower": {"en": "{metric}, lower is better"},
     # claims
@@ -177,7 +183,7 @@ TABLE: dict[str, dict[str, str]] = {
     "claims.stage": {"en": "Stage {index}"},
     "stages.title": {"en": "What each stage did"},
     "stages.moves": {"en": "Moves {what}."},
-    "stages.adds": {"en": "Adds {what}."},
+    "stages.adds": {"en": "Measures {what}."},
     "stages.took": {"en": "{time}"},
     "stages.still": {"en": "Changes no weight."},
     "stages.used": {"en": "Used"},
@@ -188,9 +194,7 @@ TABLE: dict[str, dict[str, str]] = {
     "learning.title": {"en": "How it learnt"},
     "learning.loss": {"en": "Loss"},
     "learning.of": {"en": "{metric}, stage {index} ({name})"},
-    "learning.about": {
-        "en": "{metric} by {axis} in stage {index} ({name}). {ends}"
-    },
+    "learning.about": {"en": "{metric} by {axis} in stage {index} ({name}). {ends}"},
     "learning.end": {"en": "{split}: from {first} to {last}."},
     "learning.step": {"en": "step"},
     "learning.epoch": {"en": "epoch"},
@@ -202,8 +206,8 @@ TABLE: dict[str, dict[str, str]] = {
     "errors.lead": {"en": "From the audit at stage {index}."},
     "errors.confusion": {"en": "Confusion matrix"},
     "errors.confusion_about": {
-        "en": "Rows are true classes, columns are predicted classes. {right} of {n} predictions are "
-        "on the diagonal."
+        "en": "Rows are true classes, columns are predicted classes. {right} of {n} predictions "
+        "are on the diagonal."
     },
     "errors.folded": {"en": "The {shown} largest of {n} classes; the rest stand under “{other}”."},
     "errors.other": {"en": "other {n}"},
@@ -290,6 +294,7 @@ TABLE: dict[str, dict[str, str]] = {
         "data that are absent) is an error too."
     },
     "verify.passport": {"en": "Passport: {n} records, head {digest}."},
+    "command.verify": {"en": "assay verify {folder}"},
     # card
     "card.title": {"en": "{recipe} ({model})"},
     "card.lead": {
@@ -316,9 +321,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "card.limit.void": {"en": "Void, because a later stage changed the model: {kinds}."},
     "card.limit.fails": {"en": "Does not hold: {kinds}."},
-    "card.limit.untested": {
-        "en": "No claim is made about {families}: they were not measured."
-    },
+    "card.limit.untested": {"en": "No claim is made about {families}: they were not measured."},
     "card.limit.pretraining": {
         "en": "The base model's own pretraining data are not covered by any claim here."
     },
@@ -330,11 +333,25 @@ TABLE: dict[str, dict[str, str]] = {
         "en": "The model folder carries its passport (`claims.jsonl`). In the run folder:"
     },
     "card.load": {"en": "How to use"},
+    "family.quality": {"en": "quality"},
+    "family.size": {"en": "size"},
+    "family.latency": {"en": "latency"},
+    "family.agreement": {"en": "agreement"},
     "family.fairness": {"en": "fairness"},
     "family.robustness": {"en": "robustness"},
     "family.explanation": {"en": "explanation"},
     "family.privacy": {"en": "privacy"},
     "family.calibration": {"en": "calibration"},
+    # automatic baselines (others are shown by their own name)
+    "baseline.majority": {"en": "most common class"},
+    "baseline.mean": {"en": "mean"},
+    "baseline.logistic": {"en": "logistic regression"},
+    "baseline.linear": {"en": "linear regression"},
+    "baseline.ridge": {"en": "ridge regression"},
+    "baseline.gradient_boosting": {"en": "gradient boosting"},
+    "baseline.tfidf": {"en": "TF-IDF + logistic"},
+    "baseline.tfidf_logistic": {"en": "TF-IDF + logistic"},
+    "baseline.tf_idf": {"en": "TF-IDF + logistic"},
     # kinds of claim (others are shown by their own name)
     "kind.quality.accuracy": {"en": "Accuracy"},
     "kind.quality.balanced_accuracy": {"en": "Balanced accuracy"},
@@ -426,6 +443,16 @@ def chain(phrases: Iterable[Phrase], join: str = "pair") -> Phrase | None:
     for phrase in phrases:
         result = phrase if result is None else Phrase(join, {"a": result, "b": phrase})
     return result
+
+
+def part_name(group: str, name: str) -> Phrase:
+    """What a family, a baseline, ... is called: its phrase, else its own name.
+
+    >>> str(part_name("baseline", "mean")), str(part_name("baseline", "my_own"))
+    ('mean', 'my own')
+    """
+    key = f"{group}.{name.lower().replace('-', '_').replace(' ', '_')}"
+    return Phrase(key) if key in TABLE else literal(name.replace("_", " "))
 
 
 def kind_name(kind: str) -> Phrase:

@@ -75,9 +75,10 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_settings()), warnings.catch_warnings():
-        # the page's own font draws the text; that matplotlib's lacks a letter does not matter
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+    settings: Any = _settings()  # matplotlib types every key of its settings
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # the page's own font draws the text: that matplotlib's lacks a letter does not matter
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
         FigureCanvasSVG(figure)
         yield figure
@@ -97,7 +98,12 @@ def axes(figure: Figure, left: float, bottom: float, right: float, top: float) -
     """Axes with these margins in pixels, without a box."""
     width, height = figure.get_figwidth() * 72, figure.get_figheight() * 72
     made = figure.add_axes(
-        (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
+        (
+            left / width,
+            bottom / height,
+            (width - left - right) / width,
+            (height - bottom - top) / height,
+        )
     )
     for side in made.spines.values():
         side.set_visible(False)

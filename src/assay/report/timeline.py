@@ -6,15 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from assay.report.numbers import digits_apart, exact, number, shown, shown_interval
+from assay.report.numbers import digits_apart, exact, number, parse_bound, shown, shown_interval
 from assay.report.reading import RunFiles, StageEntry, as_index, as_map, identity
 from assay.report.strings import Phrase, chain, kind_name, literal, say
 
 #: families in the order a reader wants them; others follow by name
-_FAMILIES = (
-    "quality calibration fairness robustness explanation privacy federation transfer agreement "
-    "sparsity size latency"
-).split()
+_FAMILIES = [
+    "quality",
+    "calibration",
+    "fairness",
+    "robustness",
+    "explanation",
+    "privacy",
+    "federation",
+    "transfer",
+    "agreement",
+    "sparsity",
+    "size",
+    "latency",
+]
 
 Event = Literal["", "added", "again", "kept", "voided"]
 STATUSES = ("holds", "fails", "void", "unverifiable")
@@ -72,9 +82,25 @@ def unit_of(claim: Mapping[str, Any]) -> str:
     return str(claim.get("unit") or "")
 
 
-def value_of(claim: Mapping[str, Any]) -> str:
+def digits_of(run: RunFiles, claim: Mapping[str, Any], value: object = None) -> int:
+    """Digits more than usual that keep a claim's value from reading like the limit it misses."""
+    kind, unit = kind_of(claim), unit_of(claim)
+    amount = number(claim.get("value") if value is None else value)
+    bounds = (parse_bound(item.get("bound")) for item in run.require if item.get("kind") == kind)
+    if amount is None:
+        return 0
+    return max((digits_apart(amount, b.limit, unit, kind) for b in bounds if b), default=0)
+
+
+def value_of(run: RunFiles, claim: Mapping[str, Any]) -> str:
     """The value of a claim as shown."""
-    return shown(claim.get("value"), unit_of(claim), kind_of(claim))
+    return shown(claim.get("value"), unit_of(claim), kind_of(claim), digits_of(run, claim))
+
+
+def interval_of(run: RunFiles, claim: Mapping[str, Any]) -> Phrase | None:
+    """The interval of a claim as shown."""
+    extra = digits_of(run, claim)
+    return shown_interval(claim.get("interval"), unit_of(claim), kind_of(claim), extra)
 
 
 def where_of(claim: Mapping[str, Any]) -> Phrase | None:
@@ -85,9 +111,11 @@ def where_of(claim: Mapping[str, Any]) -> Phrase | None:
     return say("where.dataset", dataset=dataset or split) if dataset or split else None
 
 
-def conditions_of(claim: Mapping[str, Any]) -> Phrase | None:
-    """`batch 1, runtime onnx`."""
-    conditions = as_map(claim.get("conditions"))
+def conditions_of(run: RunFiles, claim: Mapping[str, Any]) -> Phrase | None:
+    """`batch 1, runtime onnx`; the machine only where there are several."""
+    conditions = dict(as_map(claim.get("conditions")))
+    if run.machine:
+        conditions.pop("machine", None)
     return chain(
         say(
             "condition",
@@ -98,9 +126,11 @@ def conditions_of(claim: Mapping[str, Any]) -> Phrase | None:
     )
 
 
-def about_of(claim: Mapping[str, Any]) -> Phrase | None:
+def about_of(run: RunFiles, claim: Mapping[str, Any]) -> Phrase | None:
     """Data set, split and conditions of a claim."""
-    found = [phrase for phrase in (where_of(claim), conditions_of(claim)) if phrase is not None]
+    found = [
+        phrase for phrase in (where_of(claim), conditions_of(run, claim)) if phrase is not None
+    ]
     return chain(found, "dot")
 
 
@@ -129,8 +159,8 @@ def replay(run: RunFiles) -> dict[str, tuple[Cell, ...]]:
         new = stated.get(stage.index, {})
         for key, row in cells.items():
             event = _event(key, stage, new, live, bool(row) and any(cell.event for cell in row))
-            claim = new.get(key) or live.get(key)
-            row.append(Cell(event, value_of(claim) if claim is not None and event else ""))
+            about = new.get(key) or live.get(key)
+            row.append(Cell(event, value_of(run, about) if about is not None and event else ""))
             if event == "voided":
                 del live[key]
         live.update(new)
@@ -162,16 +192,16 @@ def tracks(run: RunFiles) -> list[Track]:
 
 
 def _track(run: RunFiles, claim: Mapping[str, Any], cells: tuple[Cell, ...]) -> Track:
-    kind, unit, status = kind_of(claim), unit_of(claim), str(claim.get("status") or "")
+    status = str(claim.get("status") or "")
     n = as_index(claim.get("n"))
     return Track(
         claim=claim,
-        name=kind_name(kind),
-        about=about_of(claim),
+        name=kind_name(kind_of(claim)),
+        about=about_of(run, claim),
         status=status if status in STATUSES else "",
-        value=value_of(claim),
+        value=value_of(run, claim),
         exact=exact(claim.get("value")),
-        interval=shown_interval(claim.get("interval"), unit, kind),
+        interval=interval_of(run, claim),
         n=None if n is None else say("rows.n", n=f"{n:,}"),
         cells=cells,
         why=_why(run, claim, cells),

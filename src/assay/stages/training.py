@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.claims import Capabilities, Effects, Estimate, PlanContext, Read
 from assay.config import Config, PartField
 from assay.stages.base import Stage
+from assay.training.parts import check_step
 
 if TYPE_CHECKING:
     from assay.models.model import Model
@@ -50,6 +51,15 @@ class TrainingStage(Stage):
     batch: int = Field(default=32, ge=1)
     curves: bool = True
     players: dict[str, PlayerSettings] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _the_parts_make_a_step(self) -> Self:
+        if not self.objective:
+            raise ValueError("nothing to learn; name a term of the objective, such as supervised")
+        for step in (self.step, *(player.step for player in self.players.values())):
+            for refusal in check_step(step):
+                raise ValueError(f"{refusal.what}; {refusal.mend}")
+        return self
 
     def parts(self) -> list[tuple[str, Any]]:
         """Every part of the four columns, as the user wrote it."""

@@ -48,7 +48,10 @@ class Task(Config):
     def capabilities(self, context: PlanContext) -> Capabilities:
         """What the task asks of the network and the data, and what both then give to parts."""
         reads = _READS[self.modality]
-        needs, gives = {reads, "labels"}, {"class_logits" if self.classification else "scalar_output"}
+        needs, gives = (
+            {reads, "labels"},
+            {"class_logits" if self.classification else "scalar_output"},
+        )
         if context.model.modality == self.modality:
             gives.add(reads)
         if context.data.label is not None:
@@ -65,7 +68,8 @@ class Task(Config):
                 "labels": "the data have a label column",
             },
             mend={
-                reads: f"choose a {self.modality} model ('assay models' lists them), or a {other} task",
+                reads: f"choose a {self.modality} model ('assay models' lists them), "
+                f"or a {other} task",
                 "labels": "name it with 'data: {label: ...}'",
             },
         )
@@ -94,11 +98,11 @@ class Task(Config):
         Returns:
             `[N]` float32: cross-entropy in nats, or squared error.
         """
-        import torch.nn.functional as F
+        from torch.nn import functional
 
         if not self.classification:
             return (outputs.float().squeeze(-1) - targets.float()).square()
-        losses = F.cross_entropy(
+        losses = functional.cross_entropy(
             outputs.float(), targets, reduction="none", label_smoothing=label_smoothing
         )
         return losses if class_weights is None else losses * class_weights[targets]
@@ -120,24 +124,20 @@ class Task(Config):
 
         if not self.classification:
             return np.asarray(outputs, dtype=np.float64)[:, 0]
-        return np.asarray(outputs).argmax(axis=1).astype(np.int64)
-
-
-class _Column(Protocol):
-    kind: Any
+        chosen: npt.NDArray[np.int64] = np.asarray(outputs).argmax(axis=1).astype(np.int64)
+        return chosen
 
 
 class _Schema(Protocol):
     """What `infer` looks at of an `assay.data.schema.Schema`."""
 
-    columns: Any
+    @property
+    def columns(self) -> Any: ...
 
     @property
     def label(self) -> str | None: ...
 
     def text_columns(self) -> tuple[str, ...]: ...
-
-    def features(self) -> tuple[str, ...]: ...
 
 
 def infer(known: DataCard | _Schema) -> Task:

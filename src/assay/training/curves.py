@@ -21,11 +21,10 @@ class Validation:
     Args:
         source: the split's rows.
         stopping: the `early_stopping` setting, or None.
-        cache: the cached prefix outputs of the split, if the prefix is cached.
     """
 
-    def __init__(self, source: RowSource, stopping: Any, cache: Any) -> None:
-        self._source, self._stopping, self._cache = source, stopping, cache
+    def __init__(self, source: RowSource, stopping: Any) -> None:
+        self._source, self._stopping = source, stopping
         self._best: torch.Tensor | None = None
         self._best_loss, self._waited = math.inf, 0
 
@@ -38,16 +37,15 @@ class Validation:
         preprocessing = job.model.preprocessing
         source = RowSource(
             preprocessing.encode(data.rows("valid")),
-            preprocessing.scale_targets(data.targets("valid")),
+            preprocessing.learnt_targets(data.targets("valid")),
             data.units("valid"),
             64,
             0,
         )
-        cache = None
-        if job.prefix is not None and job._caches:
-            cache = job.cache(job.prefix, source, "valid")
+        if job.feeder is not None and job.feeder.cached:
+            job.feeder.feed_source(source)
         stopping = next((p for p in job.stage.step if p.part_name == "early_stopping"), None)
-        return cls(source, stopping, cache)
+        return cls(source, stopping)
 
     def measure(self, job: Job) -> dict[str, float]:
         """Mean loss, and accuracy or RMSE, over the split."""
@@ -64,7 +62,8 @@ class Validation:
                 score += float((outputs[:, 0] - batch.targets).square().sum())
         if job.model.classes is not None:
             return {"loss": round(total / count, 8), "accuracy": round(score / count, 8)}
-        scale = (job.model.preprocessing.target or {"std": 1.0})["std"]
+        target = job.model.preprocessing.target
+        scale = target.std if target is not None else 1.0
         return {"loss": round(total / count, 8), "rmse": round(math.sqrt(score / count) * scale, 8)}
 
     def should_stop(self, job: Job, values: dict[str, float]) -> bool:
@@ -95,8 +94,3 @@ class Validation:
         self._best = tensors.get("best")
         self._best_loss = math.inf if plain["best_loss"] is None else plain["best_loss"]
         self._waited = plain["waited"]
-
-    def close(self) -> None:
-        """Free the cache."""
-        if self._cache is not None:
-            self._cache.close()

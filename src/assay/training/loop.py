@@ -27,19 +27,21 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from assay.claims.capabilities import of
+from assay.errors import UsageError
 from assay.training import curves
 from assay.training.batches import Batch, to_units
 from assay.training.checkpoint import Checkpoint, Checkpoints
 from assay.training.engines.autograd import Autograd
 from assay.training.parts import MODEL, Call, Setup
 from assay.training.player import Player
-from assay.training.prefix import Cache, Prefix, fill, find_prefix
+from assay.training.feeding import Feeder
+from assay.training.meter import Meter
+from assay.training.prefix import find_prefix
 from assay.training.sources import RowSource, Source
 from assay.training.tuning import Kernel, tune
 
@@ -88,14 +90,16 @@ class Job:
         self.kernel = self._tune()
         for player in self.players.values():
             player.attach(self.kernel.channels_last)
-        self.prefix, self._caches = self._find_prefix()
+        self.feeder = self._find_prefix()
         self._terms = [(term, term.init(self.setup)) for term in stage.objective]
+        lineage = {k: v for t in stage.objective for k, v in t.lineage(self.setup).items()}
+        if lineage:
+            context.record(teachers=lineage)
         self._engine = Autograd()
         self._valid = curves.Validation.make(self)
         self._state = self.source.init()
         self.steps_done, self.stopped = 0, False
-        self._sums: dict[str, float] = {}
-        self._summed = 0
+        self._interval, self._epoch = Meter(), Meter()
         self._base_seed = context.derive("step") % (1 << 62)
         self._log_every = max(1, self.total_steps // _LOGGED_LINES)
         self._checkpoints = Checkpoints(context.work) if context.work is not None else None
@@ -107,7 +111,7 @@ class Job:
 
     def _make_source(self, encoded: Encoded) -> RowSource:
         data = self.context.dataset
-        targets = self.model.preprocessing.scale_targets(data.targets("train"))
+        targets = self.model.preprocessing.learnt_targets(data.targets("train"))
         return RowSource(
             encoded,
             targets,
@@ -175,40 +179,23 @@ class Job:
         made = self.model.preprocessing.synthetic(rows, stretch)
         return {name: torch.from_numpy(value) for name, value in made.items()}
 
-    def _find_prefix(self) -> tuple[Prefix | None, dict[str, Cache]]:
+    def _find_prefix(self) -> Feeder | None:
         """Find the frozen prefix; feed the network from a cache of it unless a part forbids it."""
+        moving = set(self.players[MODEL].moving)
         samples = [self._synthetic(3, 0.25), self._synthetic(2, 0.5)]
-        prefix = find_prefix(self.model.network, set(self.players[MODEL].moving), samples)
+        prefix = find_prefix(self.model.network, moving, samples)
         if prefix is None:
-            return None, {}
+            return None
         plan = self.context.plan
-        forbidden = [n for n, p in self.stage.parts() if "prefix_cache" in of(p, plan).breaks]
-        source = self.source
-        if forbidden or not isinstance(source, RowSource):
-            return prefix, {}
-        self.context.progress.say(f"frozen up to {prefix.cut}: run once, then fed from a cache")
-        self.context.record(frozen_prefix=prefix.cut)
-        return prefix, {"train": self.cache(prefix, source, "train")}
-
-    def cache(self, prefix: Prefix, source: RowSource, split: str) -> Cache:
-        """The prefix's outputs for every row of a source, which from then on feeds them."""
-        encoded = source.encoded
-        lengths = encoded.lengths() if encoded.offsets is not None else None
-        network = self.model.network
-        network.eval()
-        with self.kernel.autocast():
-            cache = fill(
-                prefix, source.plain_collate, lengths, len(encoded), self.context.work
-            )
-
-        def collate(rows: torch.Tensor) -> dict[str, torch.Tensor]:
-            inputs = source.plain_collate(rows)
-            longest = max((v.shape[1] for v in inputs.values() if v.dim() > 1), default=None)
-            inputs[_FED] = cache.get(rows, longest)
-            return inputs
-
-        source.collate = collate
-        return cache
+        allowed = isinstance(self.source, RowSource) and not any(
+            "prefix_cache" in of(part, plan).breaks for _, part in self.stage.parts()
+        )
+        feeder = Feeder(prefix, self.kernel, self.context.work, cached=allowed)
+        if allowed:
+            self.context.progress.say(f"frozen up to {prefix.cut}: run once, fed from a cache")
+            self.context.record(frozen_prefix=prefix.cut)
+            feeder.feed_source(self.source)  # type: ignore[arg-type]
+        return feeder
 
     # -- a step -----------------------------------------------------------------------------
 
@@ -260,12 +247,10 @@ class Job:
 
     def forward(self, inputs: dict[str, torch.Tensor], player: str = MODEL) -> torch.Tensor:
         """Outputs `[N, K]` in float32, computed with the tuned kernel and the cached prefix."""
-        given = dict(inputs)
-        fed = given.pop(_FED, None)
-        if fed is not None and self.prefix is not None:
-            self.prefix.feed(fed)
+        if self.feeder is not None:
+            inputs = self.feeder.unpack(inputs)
         with self.kernel.autocast():
-            result: torch.Tensor = self._networks[player](**given)
+            result: torch.Tensor = self._networks[player](**inputs)
         return result.float()
 
     def objective(
@@ -315,51 +300,39 @@ class Job:
         for network in self._networks.values():
             network.train()
             _freeze_norms(network)
-        if self.prefix is not None:
-            self.prefix.freeze()
-            if self._caches:
-                self._stack.enter_context(self.prefix.skipping())
+        if self.feeder is not None:
+            self._stack.enter_context(self.feeder.feeding())
 
     def _log(self, metrics: dict[str, float], rate: float) -> None:
-        for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._summed += 1
+        self._interval.add(metrics)
+        self._epoch.add(metrics)
         if not math.isfinite(metrics.get("loss", 0.0)):
-            from assay.errors import UsageError
-
             raise UsageError(
                 f"the loss is {metrics['loss']} at step {self.steps_done}",
                 where=f"stages[{self.context.stage}].{self.stage.part_name}",
                 mend="lower lr, add warm-up or clip_norm, or set precision: fp32",
             )
-        if self.steps_done % self._log_every and not self.done:
-            return
-        if self.steps_done % self.steps_per_epoch:
-            means = {k: round(v / self._summed, 8) for k, v in self._sums.items()}
-            self.context.metrics.write(
-                stage=self.context.stage,
-                step=self.steps_done,
-                epoch=round(self.steps_done / self.steps_per_epoch, 4),
-                split="train",
-                lr=rate,
-                **means,
-            )
-            self._sums, self._summed = {}, 0
-            self.context.progress.update(
-                self.steps_done, self.total_steps, f"loss {means['loss']:.4f}"
-            )
+        if self.steps_done % self._log_every == 0:
+            means = self._interval.take()
+            self._write(kind="step", split="train", lr=rate, **means)
+            text = f"loss {means['loss']:.4f}" if "loss" in means else ""
+            self.context.progress.update(self.steps_done, self.total_steps, text)
+
+    def _write(self, **values: Any) -> None:
+        epoch = round(self.steps_done / self.steps_per_epoch, 4)
+        self.context.metrics.write(
+            stage=self.context.stage, step=self.steps_done, epoch=epoch, **values
+        )
 
     def _end_epoch(self) -> None:
-        means = {k: round(v / self._summed, 8) for k, v in self._sums.items()}
-        self._sums, self._summed = {}, 0
-        epoch = round(self.steps_done / self.steps_per_epoch, 4)
-        line = {"stage": self.context.stage, "step": self.steps_done, "epoch": epoch}
-        self.context.metrics.write(**line, split="train", **means)
+        means = self._epoch.take()
+        self._write(kind="epoch", split="train", **means)
+        epoch = self.steps_done / self.steps_per_epoch
         text = f"epoch {epoch:g}: loss {means.get('loss', math.nan):.4f}"
         if self._valid is not None:
             with self.evaluating():
                 values = self._valid.measure(self)
-            self.context.metrics.write(**line, split="valid", **values)
+            self._write(kind="epoch", split="valid", **values)
             text += ", valid " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
             for player in self.players.values():
                 player.observe(values["loss"])
@@ -395,8 +368,8 @@ class Job:
         state: dict[str, Any] = {
             "steps_done": self.steps_done,
             "source": self._state,
-            "sums": self._sums,
-            "summed": self._summed,
+            "interval": self._interval.state(),
+            "epoch": self._epoch.state(),
             "metrics": self.context.metrics.size(),
             "kernel": [self.kernel.precision, self.kernel.channels_last],
             "players": {},
@@ -422,7 +395,8 @@ class Job:
         state, tensors = checkpoint.state, checkpoint.tensors
         self.steps_done = state["steps_done"]
         self._state = state["source"]
-        self._sums, self._summed = state["sums"], state["summed"]
+        self._interval.restore(state["interval"])
+        self._epoch.restore(state["epoch"])
         self.context.metrics.cut(state["metrics"])
         for name, player in self.players.items():
             prefix = f"{name}/"
@@ -446,10 +420,8 @@ class Job:
             self._valid.keep_best(self)
         for player in self.players.values():
             player.detach()
-        for cache in self._caches.values():
-            cache.close()
-        if self._valid is not None:
-            self._valid.close()
+        if self.feeder is not None:
+            self.feeder.close()
         for module, rate in self._dropout:
             module.p = rate
         self.context.record(
@@ -461,10 +433,6 @@ class Job:
         )
         self.model.network.eval()
         return self.model.without_files()
-
-
-#: key under which a cached prefix output travels with a batch's inputs
-_FED = "__prefix__"
 
 
 def _freeze_norms(network: torch.nn.Module) -> None:
@@ -494,8 +462,3 @@ def train(stage: TrainingStage, model: Model, context: RunContext) -> Model:
         return job.finish()
     finally:
         job._stack.close()
-
-
-def scratch_folder(run: Path | None, stage: int) -> Path | None:
-    """Where a stage of a run keeps its checkpoints."""
-    return run / "checkpoints" / f"stage-{stage}" if run is not None else None

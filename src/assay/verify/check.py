@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ from assay.config import build_part
 from assay.errors import ArtefactError, AssayError, LoadError, UsageError
 from assay.verify.data import Absent, open_data
 from assay.verify.findings import Finding, Verification, voided
-from assay.verify.measure import Bench, Retrain, remeasure
+from assay.verify.measure import Bench, remeasure
 from assay.verify.required import judge, requirements_of
+from assay.verify.retrain import retrainer
 
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
@@ -31,13 +33,15 @@ def verify(
     data: str | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
-    retrain: Retrain | None = None,
+    retrain: bool = True,
+    tuning: Path | None = None,
 ) -> Verification:
     """Verify a model's folder, or a run's (then also what its recipe requires).
 
     First the artefact itself: chain, head, digests, signatures. Then the passport is replayed, and
     every claim that still stands is measured again on the finished model by the stage that made
-    it, with the data, seed and threads recorded. Nothing in the artefact is executed.
+    it, with the data, seed and threads recorded. No code of the artefact's is executed, and nothing
+    is fetched over the network.
 
     Args:
         folder: a model folder or a run folder.
@@ -46,8 +50,9 @@ def verify(
         data: where the data of the last run are now, if not where they were.
         threads: intra-op threads (default: as many as the run had; others may change last digits).
         progress: tells the person.
-        retrain: for a stage, what gives its context `retrain` (resampling audits); without it
-            what needs one is `unverifiable`.
+        retrain: train anew for claims about what training gives (resampling audits); without it
+            they are `unverifiable`.
+        tuning: folder of remembered timings for such trainings.
 
     Raises:
         LoadError: there is no such folder, or its run has not finished.
@@ -64,8 +69,15 @@ def verify(
         progress = Silent()
     if data is not None:
         _check_movable(passport)
-    opener = _opener(passport, model_folder, data)
-    findings = tuple(_findings(passport, model_folder, opener, threads, retrain, progress))
+    bench = Bench(
+        passport=passport,
+        model=None,
+        data=_opener(passport, model_folder, data),
+        threads=threads,
+        retrain=retrainer(passport, model_folder, threads, tuning) if retrain else None,
+        progress=progress,
+    )
+    findings = tuple(_findings(bench, model_folder))
     keyid = key.keyid if key is not None else None
     return Verification(
         findings=findings,
@@ -138,25 +150,17 @@ def _load(folder: Path) -> Any:
         return f"the model cannot be loaded: a package is missing: {error.name or error}"
 
 
-def _findings(
-    passport: Passport,
-    folder: Path,
-    opener: Callable[[PlacedStage], Dataset | Absent],
-    threads: int | None,
-    retrain: Retrain | None,
-    progress: Progress,
-) -> list[Finding]:
+def _findings(bench: Bench, folder: Path) -> list[Finding]:
     """One finding a claim, in the order of the passport."""
-    current = passport.replay()
-    placed = passport.stages()
+    current, placed = bench.passport.replay(), bench.passport.stages()
     names = {one.number: one.record.name for one in placed}
     found = {c.claim.identity(): voided(c, names) for c in current if not c.carried}
     todo = [s for s in placed if any(c.carried and c.stage == s.number for c in current)]
     if todo:
-        bench = Bench(_load(folder), passport, opener, threads, retrain, progress)
+        bench = replace(bench, model=_load(folder))
         for done, stage in enumerate(todo):
-            progress.update(done, len(todo), f"measuring stage {stage.number} again")
+            bench.progress.update(done, len(todo), f"measuring stage {stage.number} again")
             mine = [c for c in current if c.carried and c.stage == stage.number]
             found |= {f.claim.identity(): f for f in remeasure(bench, stage, mine)}
-        progress.update(len(todo), len(todo), "measured")
+        bench.progress.update(len(todo), len(todo), "measured")
     return [found[c.claim.identity()] for c in current]

@@ -49,7 +49,7 @@ def open_data(origin: Origin, folder: Path, data: str | None, task: Any) -> Data
         config = build(DataConfig, origin.data_config, "data")
         if data is not None:
             config = config.model_copy(update={"path": str(Path(data).absolute())})
-        bases = _bases(origin, folder, config.path)
+        bases = bases_of(origin, folder, config.path)
     except AssayError as error:
         return Absent(origin.data, error.line())
     if not bases:
@@ -67,15 +67,21 @@ def open_data(origin: Origin, folder: Path, data: str | None, task: Any) -> Data
     return opened
 
 
-def _bases(origin: Origin, folder: Path, path: str | None) -> list[Path]:
-    """Folders from which the recorded path leads to something, nearest guess first."""
+def bases_of(origin: Origin, folder: Path, path: str | None) -> list[Path]:
+    """Folders from which a recorded path leads to something, the nearest first.
+
+    Args:
+        origin: how the run began.
+        folder: the artefact's folder.
+        path: the path; None for something that is no file.
+    """
     here = Path.cwd()
     if path is None:
         return [here / origin.data_base]
     starts = dict.fromkeys([here, *folder.resolve().parents])
     bases = dict.fromkeys((start / origin.data_base).resolve() for start in starts)
-    there = {(base / path).resolve(): base for base in bases if (base / path).exists()}
-    return list(there.values())
+    there = {(base / path).resolve(): base for base in reversed(bases) if (base / path).exists()}
+    return [base for base in bases if base in there.values()]
 
 
 def _checked(dataset: Dataset, origin: Origin) -> Dataset | Absent:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from assay.claims.claim import Claim, Scalar, Status
-from assay.claims.passport import NOT_AUTHENTICATED, Passport
+from assay.claims.passport import NOT_AUTHENTICATED
 from assay.claims.replay import CurrentClaim
 from assay.config import dump
 from assay.errors import ClaimError
@@ -32,15 +32,11 @@ class Finding:
     measured: Scalar = None
     why: str = ""
 
-    def row(self, full: bool = False) -> dict[str, Any]:
-        """The finding as `verify --json` gives it.
-
-        Args:
-            full: with `nature` and `level`, as a run's `claims.json` has them.
-        """
+    def row(self) -> dict[str, Any]:
+        """The finding as `verify --json` gives it."""
         claim = dump(self.claim)
         keys = ("kind", "value", "unit", "dataset", "split", "conditions")
-        out = {
+        return {
             **{key: claim[key] for key in keys},
             "measured": self.measured,
             "interval": claim["interval"],
@@ -49,9 +45,6 @@ class Finding:
             "stage": self.stage,
             "method": claim["method"],
         }
-        if full:
-            out |= {"nature": claim["nature"], "level": claim["level"]}
-        return out
 
     def line(self) -> str:
         """The finding for a person."""
@@ -79,18 +72,6 @@ def voided(current: CurrentClaim, names: dict[int, str]) -> Finding:
     return Finding(
         current.claim, current.stage, "void", why=f"{stage} does not keep it; audit again after it"
     )
-
-
-def recorded(passport: Passport) -> list[Finding]:
-    """The status of every claim as far as replay alone tells: what is carried counts as `holds`.
-
-    Nothing is measured: this is what a run writes into `claims.json` when it ends.
-    """
-    names = {placed.number: placed.record.name for placed in passport.stages()}
-    return [
-        Finding(one.claim, one.stage, "holds") if one.carried else voided(one, names)
-        for one in passport.replay()
-    ]
 
 
 @dataclass(frozen=True)

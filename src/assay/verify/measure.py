@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from assay import registry
 from assay.claims import Claim, PlanContext
-from assay.claims.claim import Status
+from assay.claims.claim import Scalar, Status
 from assay.claims.passport import Passport
 from assay.claims.replay import CurrentClaim, PlacedStage, replay
 from assay.config import build, build_part
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from assay.training.context import Progress, RunContext
     from assay.verify.data import Absent
 
-#: (placed stage) -> the `retrain` of its context; see `assay.training.context.RunContext`
-Retrain = Callable[[PlacedStage], Callable[["Dataset", int, str], Any]]
+#: see `assay.training.context.RunContext.retrain`
+Retrain = Callable[["Dataset", int, str], Any]
 
 #: what a forged record, or data nobody foresaw, can make a measurement raise: not a traceback
 _ACCIDENTS = (
@@ -49,7 +49,7 @@ class Bench:
         passport: its passport.
         data: opens the data of a stage's run.
         threads: number of intra-op threads (None: as many as the run had).
-        retrain: gives contexts their `retrain`.
+        retrain: gives the context of a stage its `retrain`; None: nothing is trained.
         progress: tells the person.
     """
 
@@ -57,7 +57,7 @@ class Bench:
     passport: Passport
     data: Callable[[PlacedStage], Dataset | Absent]
     threads: int | None
-    retrain: Retrain | None
+    retrain: Callable[[PlacedStage], Retrain] | None
     progress: Progress
 
 
@@ -84,20 +84,26 @@ def plan_context(passport: Passport, placed: PlacedStage) -> PlanContext:
         structures=tuple(structures),
         carried=carried,
         stage=placed.record.index,
-        stages=tuple(_stages_of_run(stages, placed.run)),
+        stages=tuple(stages_of_run(stages, placed.run)),
     )
 
 
-def _stages_of_run(stages: Sequence[PlacedStage], run: int) -> Iterator[Any]:
+def stages_of_run(stages: Sequence[PlacedStage], run: int) -> Iterator[Any]:
+    """The stages of one run as they were configured."""
     for one in stages:
         if one.run == run:
             try:
-                yield _stage(one)
+                yield stage_of(one)
             except UsageError:  # a user's own stage, unknown here, must not hide the others
                 yield one.record
 
 
-def _stage(placed: PlacedStage) -> Stage:
+def stage_of(placed: PlacedStage) -> Stage:
+    """The stage as it was configured.
+
+    Raises:
+        UsageError: no such stage is registered, or it has no such settings any more.
+    """
     name = placed.record.name
     where = f"stage {placed.number} ({name})"
     stage = build(registry.find("stage", name, where), placed.record.config, where)
@@ -155,7 +161,7 @@ def remeasure(bench: Bench, placed: PlacedStage, current: Sequence[CurrentClaim]
     again: list[Claim] = []
     stage, stopped = None, ""
     try:
-        stage = _stage(placed)
+        stage = stage_of(placed)
         context = _context(bench, placed)
         again = context.claims
         with _threads(context.threads):
@@ -171,6 +177,8 @@ def remeasure(bench: Bench, placed: PlacedStage, current: Sequence[CurrentClaim]
     if stage is None:
         return [Finding(c.claim, c.stage, "unverifiable", why=stopped) for c in current]
     found = {claim.identity(): claim for claim in again}
+    if not stopped and bench.retrain is None:
+        stopped = "it was not measured without training anew"
     return [_finding(stage, one, found, stopped) for one in current]
 
 
@@ -180,12 +188,12 @@ def _finding(stage: Stage, current: CurrentClaim, found: dict[str, Claim], stopp
     if again is not None:
         status, why = compare(stage, claim, again)
         return Finding(claim, current.stage, status, again.value, why)
-    if stopped:
-        return Finding(claim, current.stage, "unverifiable", why=stopped)
     similar = _similar(claim, found)
     if similar is not None and _agrees(stage, claim, similar) == "unverifiable":
-        why = "it can only be measured under its own conditions (another machine)"
-        return Finding(claim, current.stage, "unverifiable", similar.value, why)
+        why = "its conditions (machine, threads) cannot be had here"
+        return Finding(claim, current.stage, "unverifiable", why=why)
+    if stopped:
+        return Finding(claim, current.stage, "unverifiable", why=stopped)
     if claim.nature == "historical":
         why = "nothing recomputes it from what was recorded"
         return Finding(claim, current.stage, "unverifiable", why=why)
@@ -214,9 +222,8 @@ def compare(stage: Stage, claim: Claim, again: Claim) -> tuple[Status, str]:
     """Whether a claim says what was measured again, and if not, why.
 
     The stage judges the value. Where it is satisfied, everything else that a reader relies on must
-    agree too: nature, unit, n and level exactly; interval and method where the value was met
-    closely (a latency is not: its interval must then only hold its own value). `details` are not
-    compared.
+    agree too: nature, unit, n and level exactly, the method where the value was met closely, the
+    interval up to what the value itself was off by. `details` are not compared.
     """
     status = _agrees(stage, claim, again)
     if status == "fails":
@@ -227,23 +234,26 @@ def compare(stage: Stage, claim: Claim, again: Claim) -> tuple[Status, str]:
         said, is_so = getattr(claim, name), getattr(again, name)
         if said != is_so:
             return "fails", f"its {name} is {is_so!r}, not {said!r}"
-    if not close(claim.value, again.value):
-        inside = claim.interval is None or _within(claim.value, claim.interval)
-        return ("holds", "") if inside else ("fails", "its interval does not hold its own value")
-    if claim.method != again.method:
+    if close(claim.value, again.value) and claim.method != again.method:
         return "fails", f"its method is {again.method!r}, not {claim.method!r}"
-    if not _same_interval(claim.interval, again.interval):
+    if not _same_interval(claim, again):
         return "fails", f"its interval is {again.interval}, not {claim.interval}"
     return "holds", ""
 
 
-def _within(value: Any, interval: tuple[float, float]) -> bool:
-    return isinstance(value, (int, float)) and interval[0] <= value <= interval[1]
+def _same_interval(claim: Claim, again: Claim) -> bool:
+    """Whether the ends agree up to three times what the value is off by, and a share of the width.
 
-
-def _same_interval(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
-    """Equal up to a hundredth of the width, which another machine's rounding may move."""
+    The share is a hundredth, for rounding; half where both measurements name different machines,
+    for there training ends elsewhere, and resampled intervals with it.
+    """
+    a, b = claim.interval, again.interval
     if a is None or b is None:
         return a is b
-    slack = 0.01 * abs(b[1] - b[0])
+    elsewhere = claim.details.get("machine") != again.details.get("machine")
+    slack = (0.5 if elsewhere else 0.01) * abs(b[1] - b[0]) + 3 * _apart(claim.value, again.value)
     return all(close(x, y, absolute=max(slack, 1e-9)) for x, y in zip(a, b, strict=True))
+
+
+def _apart(a: Scalar, b: Scalar) -> float:
+    return abs(a - b) if isinstance(a, (int, float)) and isinstance(b, (int, float)) else 0.0

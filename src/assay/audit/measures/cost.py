@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,12 +56,9 @@ def counts(network: torch.nn.Module) -> Counts:
 
 def bytes_on_disk(model: Model) -> int:
     """Exact size of `model.safetensors` as `Model.save` writes it."""
-    from assay.models.weights import write_weights
+    from assay.models.weights import encode_weights
 
-    with tempfile.TemporaryDirectory(prefix="assay-size-") as folder:
-        path = Path(folder) / "model.safetensors"
-        write_weights(path, model.network.state_dict())
-        return path.stat().st_size
+    return len(encode_weights(model.network.state_dict()))
 
 
 def encoded_rows(model: Model, data: Dataset, split: str) -> Encoded:

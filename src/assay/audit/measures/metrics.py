@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,8 +32,8 @@ class Scored:
         threshold: a row is called positive when its probability of class 1 reaches this.
     """
 
-    targets: npt.NDArray[np.generic]
-    predicted: npt.NDArray[np.generic]
+    targets: npt.NDArray[Any]
+    predicted: npt.NDArray[Any]
     probabilities: Floats | None = None
     threshold: float = 0.5
 
@@ -88,7 +88,7 @@ def balanced_accuracy(s: Scored, weights: Floats) -> Floats:
 
 
 def macro_f1(s: Scored, weights: Floats) -> Floats:
-    """Mean over the classes that occur or are called of 2 precision recall / (precision + recall)."""
+    """Mean of 2 precision recall / (precision + recall) over classes that occur or are called."""
     truth, called = _one_hot(s.targets, s.classes), _one_hot(s.predicted, s.classes)
     hits = weights @ (truth * called)
     total = weights @ truth + weights @ called

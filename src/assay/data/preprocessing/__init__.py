@@ -1,5 +1,7 @@
 """What happens to a row before a network sees it: a value that is saved with the model."""
 
+from __future__ import annotations
+
 from assay.data.preprocessing.base import Encoded, Preprocessing, Target, load_preprocessing
 from assay.data.preprocessing.fit import fit_tabular
 from assay.data.preprocessing.tabular import Feature, TabularPreprocessing

@@ -67,16 +67,14 @@ class Encoded:
         longest = max(int(lengths.max(initial=0)), 1)
         steps = np.arange(-(-longest // pad_to) * pad_to, dtype=np.int64)
         present = steps < lengths[:, None]
-        index = np.where(present, starts[:, None] + steps, 0)
+        index = (starts[:, None] + steps)[present]
         out: dict[str, npt.NDArray[Any]] = {}
         for name, array in self.arrays.items():
-            filler = self.padding.get(name, 0)
-            wide = array.astype(np.int64) if array.dtype.kind in "iu" else array
-            if not len(wide):
-                wide = np.full((1, *wide.shape[1:]), filler, dtype=wide.dtype)
-            values = wide[index]
-            values[~present] = filler
-            out[name] = values
+            dtype = np.dtype(np.int64) if array.dtype.kind in "iu" else array.dtype
+            out[name] = np.full(
+                (*present.shape, *array.shape[1:]), self.padding.get(name, 0), dtype
+            )
+            out[name][present] = array[index]
         out["attention_mask"] = present.astype(np.int64)
         return out
 
@@ -113,10 +111,23 @@ class Target(Config):
 
 
 class Preprocessing(Config):
-    """What happens to a row before the network sees it. Subclasses are final."""
+    """What happens to a row before the network sees it. Subclasses are final.
+
+    Attributes:
+        id: the column that names rows, if any.
+        target: how the values of a regression were standardised.
+    """
 
     kind: ClassVar[str] = ""
+    id: str | None = None
     target: Target | None = None
+
+    def ids(self, table: pa.Table) -> list[str | int]:
+        """The name of each row: its value in the id column, or its position where there is none."""
+        if self.id is None or self.id not in table.column_names:
+            return list(range(table.num_rows))
+        found: list[str | int] = table.column(self.id).to_pylist()
+        return found
 
     @property
     def inputs(self) -> dict[str, tuple[str, int]]:
@@ -130,6 +141,19 @@ class Preprocessing(Config):
             LoadError: a column is missing or holds what it may not; names column and row.
         """
         raise TypeError(f"{type(self).__name__} encodes nothing")
+
+    def synthetic(self, rows: int, stretch: float = 0.5) -> dict[str, npt.NDArray[Any]]:
+        """A batch of the right names, types and shapes that holds no data.
+
+        Args:
+            rows: N.
+            stretch: share of the longest length, for ragged inputs.
+        """
+        raise TypeError(f"{type(self).__name__} makes nothing up")
+
+    def learnt_targets(self, targets: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Targets as the network learns them: values standardised, classes as they are."""
+        return targets if self.target is None else self.target.standardise(targets)
 
     def save(self, folder: Path) -> list[str]:
         """Write it into a model folder, each file atomically.

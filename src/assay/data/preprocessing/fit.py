@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: most categories of a column that get a place of their own
 MAX_CATEGORIES = 64
+#: most categories of a column that are counted
+MAX_CANDIDATES = 1000
 Floats = npt.NDArray[np.float64]
 
 
@@ -55,7 +57,9 @@ def fit_tabular(dataset: Dataset, split: str, door: Door) -> TabularPreprocessin
     features.update(fit.numbers([c for c in columns if c[0] not in features], missing))
     features.update(fit.categories([c for c in columns if c[0] not in features]))
     target = fit.target(dataset.targets(split)) if dataset.classes is None else None
-    return TabularPreprocessing(columns=tuple(features[name] for name in names), target=target)
+    return TabularPreprocessing(
+        columns=tuple(features[name] for name in names), target=target, id=dataset.schema.id
+    )
 
 
 class _Fit:
@@ -69,9 +73,11 @@ class _Fit:
 
     def total(self, name: str, values: Floats, bound: float) -> Floats:
         """Sum over units of the mean of each unit's rows; `values` `[N, D]`."""
-        sums = np.zeros((len(self.rows_of), values.shape[1]))
-        np.add.at(sums, self.units, values)
-        return self.door.bounded_sum(name, sums / self.rows_of[:, None], bound)
+        if len(self.rows_of) < len(values):
+            sums = np.zeros((len(self.rows_of), values.shape[1]))
+            np.add.at(sums, self.units, values)
+            values = sums / self.rows_of[:, None]
+        return self.door.bounded_sum(name, values, bound)
 
     def missing(self, columns: list[tuple[str, Column]]) -> dict[str, bool]:
         """Which numbers and booleans need a feature that says they are missing."""
@@ -94,7 +100,9 @@ class _Fit:
 
     def _values(self, name: str, column: Column) -> Floats:
         values = self.rows.column(name)
-        return truths(values) if column.kind == "boolean" else numbers(values, name, self.where)
+        if column.kind == "boolean":
+            return truths(values)
+        return numbers(values, name, self.where, time=column.kind == "time")
 
     def declared(
         self, columns: list[tuple[str, Column]], missing: dict[str, bool]
@@ -160,27 +168,41 @@ class _Fit:
 
     def categories(self, columns: list[tuple[str, Column]]) -> dict[str, Feature]:
         """The most frequent categories of each column, in alphabetical order."""
-        if not columns:
-            return {}
-        places, blocks = {}, []
-        start = 0
-        for name, _ in columns:
-            found = tuple(sorted(w for w in dense(self.rows.column(name))[1] if w is not None))
-            codes, _ = codes_of(self.rows.column(name), found)
-            hot = np.zeros((len(codes), len(found)))
-            hot[np.flatnonzero(codes >= 0), codes[codes >= 0]] = 1.0
-            places[name] = (found, start, start + len(found))
-            start += len(found)
-            blocks.append(hot)
-        bound = math.sqrt(len(columns))
-        counts = self.total("preprocessing.categories", np.concatenate(blocks, axis=1), bound)
         out = {}
-        for name, _ in columns:
-            found, first, last = places[name]
-            ranked = sorted(zip(-counts[first:last], found, strict=True))[:MAX_CATEGORIES]
-            kept = tuple(sorted(word for negative, word in ranked if negative < 0))
-            out[name] = Feature(name=name, kind="categorical", categories=kept)
+        for name, column in columns:
+            counts = self.counts(name)
+            ranked = sorted(counts, key=lambda word: (-counts[word], word))[:MAX_CATEGORIES]
+            kept = tuple(sorted(word for word in ranked if counts[word] > 0))
+            out[name] = Feature(name=name, kind=column.kind, categories=kept)
         return out
+
+    def counts(self, name: str) -> dict[str, float]:
+        """How many units have each value of a column.
+
+        Raises:
+            LoadError: it has too many values to count each.
+        """
+        values = self.rows.column(name)
+        found = tuple(sorted(dense(values)[1]))
+        if len(found) > MAX_CANDIDATES:
+            raise LoadError(
+                f"the column {name!r} has {len(found)} categories, over {MAX_CANDIDATES}",
+                where=self.where,
+                mend=f"name those that matter under 'columns: {{{name}: {{categories: [...]}}}}', "
+                f"or leave it out with 'drop: [{name}]'",
+            )
+        codes, _ = codes_of(values, found)
+        # as many categories at once as keeps the counting below a quarter of a gigabyte
+        width = max(1, (1 << 25) // len(codes))
+        counts = [
+            self.total(
+                "preprocessing.categories",
+                (codes[:, None] == np.arange(first, min(first + width, len(found)))).astype(float),
+                1.0,
+            )
+            for first in range(0, len(found), width)
+        ]
+        return dict(zip(found, np.concatenate([*counts, np.zeros(0)]).tolist(), strict=True))
 
     def target(self, values: npt.NDArray[np.float32]) -> Target:
         """Mean and standard deviation of the targets of a regression."""

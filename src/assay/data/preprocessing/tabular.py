@@ -47,7 +47,7 @@ class Feature(Config):
     def names(self) -> tuple[str, ...]:
         """A name for each number it becomes."""
         if self.kind == "categorical":
-            return (*(f"{self.name}={c}" for c in self.categories), f"{self.name}=other")
+            return (*(f"{self.name}={c}" for c in self.categories), f"{self.name} other")
         return (self.name, f"{self.name} missing") if self.missing else (self.name,)
 
 
@@ -97,6 +97,11 @@ class TabularPreprocessing(Preprocessing):
             start += width
         return Encoded({"features": out})
 
+    def synthetic(self, rows: int, stretch: float = 0.5) -> dict[str, npt.NDArray[np.float32]]:
+        """See `Preprocessing.synthetic`: standard normal features."""
+        rng = np.random.default_rng(0)
+        return {"features": rng.standard_normal((rows, self.width), dtype=np.float32)}
+
     def _fill(
         self, out: npt.NDArray[np.float32], feature: Feature, column: pa.ChunkedArray
     ) -> None:
@@ -108,7 +113,7 @@ class TabularPreprocessing(Preprocessing):
         if feature.kind == "boolean":
             values = truths(column) * 2.0 - 1.0
         else:
-            values = numbers(column, feature.name, "data")
+            values = numbers(column, feature.name, "data", time=feature.kind == "time")
             if feature.bounds is not None:
                 values = np.clip(values, *feature.bounds)
             values = np.clip((values - feature.mean) / feature.std, -self.clip, self.clip)

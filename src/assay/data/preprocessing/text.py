@@ -102,6 +102,15 @@ class TextPreprocessing(Preprocessing):
         flat = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int32)
         return Encoded({"input_ids": flat}, np.cumsum(lengths), {"input_ids": self.pad_id})
 
+    def synthetic(self, rows: int, stretch: float = 0.5) -> dict[str, Any]:
+        """See `Preprocessing.synthetic`: all rows as long but the first, which is shorter."""
+        length = max(2, round(self.max_length * stretch))
+        rng = np.random.default_rng(0)
+        mask = np.ones((rows, length), dtype=np.int64)
+        mask[0, (length + 1) // 2 :] = 0
+        ids = rng.integers(0, self.vocabulary, (rows, length)) * mask + self.pad_id * (1 - mask)
+        return {"input_ids": ids, "attention_mask": mask}
+
     def save(self, folder: Path) -> list[str]:
         """See `Preprocessing.save`."""
         settings = dump(self)
@@ -131,7 +140,7 @@ def _tokenizer(digest: str, content: _Text, max_length: int) -> Any:
     try:
         tokenizer = Tokenizer.from_str(content.text)
     except Exception as error:  # the library raises a bare Exception
-        raise ValueError(f"the tokenizer cannot be read: {error}; restore the file") from None
+        raise ValueError(f"the tokenizer cannot be read: {error}; restore the file") from error
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
     return tokenizer
@@ -143,6 +152,7 @@ def text_preprocessing(
     max_length: int = 128,
     separator: str = " ",
     pad_token: str | None = None,
+    id: str | None = None,
 ) -> TextPreprocessing:
     """The preprocessing of text by a Hugging Face `tokenizer.json`.
 
@@ -153,6 +163,7 @@ def text_preprocessing(
         separator: what stands between columns.
         pad_token: the token that fills up a batch (default: what the file says, else one of
             `[PAD]`, `<pad>`, else token 0).
+        id: the column that names rows, if any.
 
     Raises:
         LoadError: the file is missing or no tokenizer.
@@ -170,7 +181,7 @@ def text_preprocessing(
             f"the tokenizer cannot be read: {error}",
             where=str(tokenizer_file),
             mend="restore the file",
-        ) from None
+        ) from error
     names = [pad_token] if pad_token is not None else [padding.get("pad_token"), "[PAD]", "<pad>"]
     ids = (tokenizer.token_to_id(name) for name in names if name)
     return TextPreprocessing(
@@ -178,5 +189,6 @@ def text_preprocessing(
         tokenizer=content,
         max_length=max_length,
         separator=separator,
+        id=id,
         pad_id=next((i for i in ids if i is not None), 0),
     )

