@@ -59,7 +59,7 @@ demo: $(STAMPS)/demo ## adapt a pretrained model to the food reviews and print w
 	@$(BIN)/assay run recipes/reviews.yaml $(ARGS)
 
 test: lint ## lint, types, tests and doctests
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" --doctest-modules src tests $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" --doctest-modules src tests benchmarks/_pairs.py $(ARGS)
 
 test-long: $(STAMPS)/test ## the campaigns that take minutes: kills, faults, the commands of the README
 	$(BIN)/python -m pytest -m long tests $(ARGS)

@@ -47,11 +47,10 @@ MAX_LENGTH, DROPOUT = 128, 0.1
 
 def load_data(settings: Result) -> Dataset:
     """The reviews, cut to the first rows of each split for `--quick`."""
-    from assay import registry
-    from assay.config import build
+    from assay.config import build, build_part
     from assay.data.config import DataConfig
 
-    task = registry.find("task", "text-classification")()
+    task = build_part("task", "text-classification")
     dataset = build(DataConfig, "reviews").load(Path.cwd(), task)
     rows = settings["rows"]
     if rows:

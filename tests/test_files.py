@@ -112,7 +112,7 @@ def test_atomic_replaces_whole_files(tmp_path: Path) -> None:
         stream.write(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_atomic_leaves_nothing_when_the_writer_fails(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_atomic_leaves_nothing_when_the_writer_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         fail()
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(LoadError, match="cannot write: No space left on device"):
         files.write_bytes(path, b"data")
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_unwritable_place(tmp_path: Path) -> None:

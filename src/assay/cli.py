@@ -6,20 +6,24 @@ import errno
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import click
-import typer
 
 from assay import __version__
 from assay.errors import AssayError, LoadError, UsageError
+
+with warnings.catch_warnings():
+    # typer touches a name that newer releases of click deprecate
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import typer
 
 app = typer.Typer(
     name="assay",
     help="Adapt a pretrained model by a recipe, and keep every claim about it checkable.",
     add_completion=False,
-    no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,6 +50,8 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", metavar="N", min=1, help="Threads (default: one a core)."),
 ]
+
+_INTERRUPTED = 130
 
 #: errors of the operating system that are the user's to mend
 _MENDABLE = {
@@ -130,9 +136,7 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", metavar="DIR", help="Folder of the run (default: runs/<name>/<n>)."
-        ),
+        typer.Option("--out", metavar="DIR", help="Folder of the run (default: runs/<name>/<n>)."),
     ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="DIR", help="Go on with a stopped run.")
@@ -370,28 +374,38 @@ def _as_assay_error(error: Exception) -> AssayError | None:
 
 
 def invoke(args: list[str]) -> int:
-    """Run one command line; returns the exit code. Nothing but KeyboardInterrupt escapes."""
+    """Run one command line; returns the exit code, whatever happens."""
     as_json = "--json" in args
     try:
-        result = app(args, prog_name="assay", standalone_mode=False)
+        result = app(args or ["--help"], prog_name="assay", standalone_mode=False)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        # an interrupt comes back from typer as a result
+        return _report_stop() if code == _INTERRUPTED else code
     except (KeyboardInterrupt, click.Abort):
-        from assay.recipe.command import stopped
-
-        print(f"\nstopped{stopped()}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
+        return _report_stop()
+    except (BrokenPipeError, SystemExit) as stop:
+        # click turns a broken pipe into an exit; any other exit is a user's part that gave up
+        if isinstance(stop, SystemExit) and not isinstance(stop.__context__, BrokenPipeError):
+            gave_up = UsageError(f"a part stopped the program ({stop.code})", mend="mend it")
+            return _report_error(gave_up, as_json)
         # whoever read our output has gone: what is left in the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except AssayError as error:
-        return _report_error(error, as_json)
+    except AssayError as refusal:
+        return _report_error(refusal, as_json)
     except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
         known = _as_assay_error(error)
         if known is not None:
             return _report_error(known, as_json)
         return _report_bug(error, as_json)
+
+
+def _report_stop() -> int:
+    from assay.recipe.command import stopped
+
+    print(f"\nstopped{stopped()}", file=sys.stderr)
+    return _INTERRUPTED
 
 
 def _report_bug(error: Exception, as_json: bool) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,8 +32,8 @@ def weighted(n: int, seed: int) -> np.ndarray:
     return np.vstack([np.ones(n), counts])
 
 
-def oracle(name: str, s: m.Scored, w: np.ndarray) -> float:
-    t, p, prob = s.targets, s.predicted, s.probabilities
+def oracle(name: str, s: m.Scored, w: np.ndarray) -> Any:
+    t, p = s.targets, s.predicted
     if name in ("rmse", "mae", "r2", "median_ae"):
         return {
             "rmse": lambda: sk.root_mean_squared_error(t, p, sample_weight=w),
@@ -39,6 +41,7 @@ def oracle(name: str, s: m.Scored, w: np.ndarray) -> float:
             "r2": lambda: sk.r2_score(t, p, sample_weight=w),
             "median_ae": lambda: np.median(np.repeat(np.abs(t - p), w.astype(int))),
         }[name]()
+    prob: Any = s.probabilities
     called = (prob[:, 1] >= s.threshold).astype(int)
     k = prob.shape[1]
     score = prob[:, 1] if k == 2 else prob

@@ -162,9 +162,9 @@ def test_write_takes_the_files_by_name(
     names = ["config.json", "model.safetensors", "parts/vocabulary.txt"]
     passport.write(folder, names)
     Passport.read(folder)
-    with pytest.raises(ArtefactError, match="'model.onnx' is missing"):
+    with pytest.raises(ArtefactError, match=r"'model\.onnx' is missing"):
         passport.write(folder, [*names, "model.onnx"])
-    with pytest.raises(ArtefactError, match="'parts/vocabulary.txt' is not named"):
+    with pytest.raises(ArtefactError, match=r"'parts/vocabulary\.txt' is not named"):
         passport.write(folder, names[:2])
 
 
@@ -378,7 +378,7 @@ def test_an_edited_last_line_shows_at_the_head(build_folder: Build, tmp_path: Pa
     lines = lines_of(folder)
     lines[-1] = lines[-1].replace(b"agreement.top1", b"agreement.top2")
     put_lines(folder, lines)
-    with pytest.raises(ArtefactError, match="line 7 is not the last line that head.json names"):
+    with pytest.raises(ArtefactError, match=r"line 7 is not the last line that head\.json"):
         Passport.read(folder)
 
 

@@ -169,7 +169,7 @@ def test_what_is_no_key_is_refused(tmp_path: Path, load: Callable[[Path], Any]) 
         load(tmp_path)
     for data in (b"", b"hello", b"-----BEGIN nothing-----", b"\xff\xfe"):
         path.write_bytes(data)
-        with pytest.raises(UsageError, match="not a (private|public) key") as caught:
+        with pytest.raises(UsageError, match=r"not a (private|public) key") as caught:
             load(path)
         assert "\n" not in str(caught.value)
         assert caught.value.exit_code == 2

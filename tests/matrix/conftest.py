@@ -20,7 +20,7 @@ from assay.models.model import Model
 from assay.tasks.base import Task, infer
 from assay.training.context import MetricsLog, RunContext
 
-_WORDS = "good bad fine poor tasty bland fresh stale loved hated the a was very it food".split()
+_WORDS = ["good", "bad", "fine", "poor", "tasty", "bland", "fresh", "stale", "loved", "hated", "the", "a", "was", "very", "it", "food"]
 
 
 @dataclass
@@ -51,7 +51,9 @@ def _write_table(path: Path) -> None:
     x, colour = rng.normal(size=(60, 3)), rng.choice(["red", "green"], 60)
     label = np.where(x[:, 0] + (colour == "red") + 0.1 * rng.normal(size=60) > 0.5, "yes", "no")
     rows = ["a,b,c,colour,label"]
-    rows += [f"{a:.3f},{b:.3f},{c:.3f},{k},{y}" for (a, b, c), k, y in zip(x, colour, label, strict=True)]
+    rows += [
+        f"{a:.3f},{b:.3f},{c:.3f},{k},{y}" for (a, b, c), k, y in zip(x, colour, label, strict=True)
+    ]
     path.write_text("\n".join(rows) + "\n")
 
 

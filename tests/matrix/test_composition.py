@@ -54,7 +54,11 @@ def pairs() -> list[tuple[Any, Any]]:
             continue
         if same and a[1] == b[1]:
             continue
-        if same and a[0] == "step" and a[3].slot == b[3].slot in ("optimiser", "schedule", "weights"):
+        if (
+            same
+            and a[0] == "step"
+            and a[3].slot == b[3].slot in ("optimiser", "schedule", "weights")
+        ):
             continue
         out.append((a, b))
     return out
@@ -83,7 +87,7 @@ def assemble(chosen: list[tuple[str, str, int, Any]]) -> dict[str, Any]:
     if not any(p.part_name == "precision" for p in steps):
         steps.append(registry.find("step", "precision")(mode="fp32"))
     settings: dict[str, Any] = {
-        "objective": {t: None for t in terms} if terms == ["supervised"] else tuple(terms),
+        "objective": dict.fromkeys(terms) if terms == ["supervised"] else tuple(terms),
         "step": tuple(steps),
         "epochs": 2,
         "batch": 8,
@@ -98,7 +102,9 @@ def refusals(stage: Finetune, bench: Bench, context: Any) -> list[Any]:
     from assay.claims import Capabilities
 
     given = Capabilities(
-        gives=frozenset({"labels", "valid_split", "linear_layers", "token_inputs", "feature_inputs"})
+        gives=frozenset(
+            {"labels", "valid_split", "linear_layers", "token_inputs", "feature_inputs"}
+        )
     )
     declared = [(n, of(p, context)) for n, p in stage.parts()]
     return conflicts([*declared, ("task", of(bench.task, context)), ("data", given)])
@@ -115,11 +121,10 @@ def train(stage: Finetune, bench: Bench, model: Model, folder: Path, stop_at: in
         job = Job(stage, model, context)
         for _ in range(min(stop_at, job.total_steps - 1)):
             job.step()
-        assert job._checkpoints is not None
-        job._checkpoints.save(job.steps_done, job._snapshot())
+        job.checkpoint()
         if not job.done:
             job.step()  # lost work: it must leave no trace
-        job._stack.close()
+        job.close()
         context = bench.context(folder)
     job = Job(stage, model, context)
     stage.place.run(job)
@@ -144,7 +149,9 @@ def check(chosen: list[tuple[str, str, int, Any]], bench: Bench, folder: Path) -
     assert after.keys() == again.keys()
     for name in after:
         assert torch.equal(after[name], again[name]), f"a resumed run differs in {name}"
-    assert (folder / "whole/metrics.jsonl").read_bytes() == (folder / "parts/metrics.jsonl").read_bytes()
+    assert (folder / "whole/metrics.jsonl").read_bytes() == (
+        folder / "parts/metrics.jsonl"
+    ).read_bytes()
 
     for name, value in state_of(model.network).items():
         assert torch.equal(value, before[name]), f"the given model's {name} changed"
@@ -163,9 +170,7 @@ def check(chosen: list[tuple[str, str, int, Any]], bench: Bench, folder: Path) -
     assert len(storages) == len(list(network.parameters())), "parameters still share a buffer"
 
 
-@pytest.mark.parametrize(
-    "pair", pairs(), ids=lambda pair: f"{label(pair[0])}-{label(pair[1])}"
-)
+@pytest.mark.parametrize("pair", pairs(), ids=lambda pair: f"{label(pair[0])}-{label(pair[1])}")
 def test_two_parts_compose_on_a_table(
     pair: tuple[Any, Any], table: Bench, in_home: Path, tmp_path: Path
 ) -> None:

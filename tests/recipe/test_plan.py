@@ -37,7 +37,7 @@ def refusals(made: Recipe, **options: Any) -> list[str]:
     return lines
 
 
-# -- what a plan says ---------------------------------------------------------------------------
+# -- what a plan says ----------------------------------------------------------------------------
 
 
 def test_stages_add_keep_and_void(raw: dict[str, Any]) -> None:
@@ -95,7 +95,7 @@ def test_every_default_is_resolved(raw: dict[str, Any]) -> None:
 
 def test_private_readings_are_charged_or_void_epsilon(raw: dict[str, Any]) -> None:
     private = {**raw["data"], "private": True}
-    charged = {
+    charged: dict[str, Any] = {
         "probe": {
             "adds": [EPSILON],
             "reads": [{"split": "train", "influences": ["weights"], "private": True}],
@@ -144,7 +144,7 @@ def test_a_reading_for_claims_only_is_a_disclosure() -> None:
     assert not Read(split="test", influences=("claims", "choice")).disclosure
 
 
-# -- what a plan refuses ------------------------------------------------------------------------
+# -- what a plan refuses -------------------------------------------------------------------------
 
 
 def test_never_measured_says_what_would_measure_it(raw: dict[str, Any]) -> None:
@@ -177,18 +177,14 @@ def test_merging_lora_and_requiring_sparsity_is_refused(raw: dict[str, Any]) -> 
         pytest.skip("no stage merges adapters")
     tune = {"finetune": {"parameters": {"lora": {"rank": 2}}}}
     zeros = {"probe": {"adds": ["sparsity.zeros"], "keeps": ["*"], "structure_adds": ["mask"]}}
-    (line,) = refusals(
-        recipe(raw, zeros, tune, "merge", require={"sparsity.zeros": ">= 0.5"})
-    )
+    (line,) = refusals(recipe(raw, zeros, tune, "merge", require={"sparsity.zeros": ">= 0.5"}))
     assert "(merge) voids sparsity.zeros" in line or "(finetune) voids sparsity.zeros" in line
     (line,) = refusals(recipe(raw, tune, "merge", require={"sparsity.zeros": ">= 0.5"}))
     assert "no stage measures sparsity.zeros" in line
 
 
 def test_ambiguous_requirements_are_refused(raw: dict[str, Any]) -> None:
-    other = {
-        "probe": {**AUDIT["probe"], "reads": [{"split": "valid", "influences": ["claims"]}]}
-    }
+    other = {"probe": {**AUDIT["probe"], "reads": [{"split": "valid", "influences": ["claims"]}]}}
     (line,) = refusals(recipe(raw, AUDIT, other, require={"quality.accuracy": None}))
     assert line == (
         "require: quality.accuracy: ambiguous: quality.accuracy is measured by stage 0 on test and "
@@ -212,11 +208,12 @@ def test_capabilities_that_conflict(raw: dict[str, Any]) -> None:
     (line,) = refusals(recipe(raw, TRAIN, {"fold": {"needs": ["token_inputs"]}}))
     assert line.startswith("stages[1].fold: fold needs that inputs are token ids")
     # the data give validation rows unless told not to split any off
-    assert recipe(raw, {"fold": {"needs": ["valid_split"]}}).plan()
+    assert recipe(raw, {"fold": {"needs": ["valid_split"]}}).plan().stages
     bare = {**raw["data"], "splits": {"valid": 0}}
     (line,) = refusals(recipe(raw, {"fold": {"needs": ["valid_split"]}}, data=bare))
     assert "there are validation rows apart from the training rows" in line
-    assert recipe(raw, {"fold": {"needs": ["feature_inputs", "linear_layers", "labels"]}}).plan()
+    given = {"fold": {"needs": ["feature_inputs", "linear_layers", "labels"]}}
+    assert recipe(raw, given).plan().stages
 
 
 @pytest.mark.parametrize(
@@ -224,18 +221,24 @@ def test_capabilities_that_conflict(raw: dict[str, Any]) -> None:
     [
         (
             {"model": "minilm-l6", "data": "hmda"},
-            ("model: minilm-l6 reads text, but hmda is tabular data; "
-            "choose a tabular model, or text data"),
+            (
+                "model: minilm-l6 reads text, but hmda is tabular data; "
+                "choose a tabular model, or text data"
+            ),
         ),
         (
             {"task": "text-classification"},
-            ("task: text-classification is for text data, but x is tabular; "
-            "leave out task to have it inferred"),
+            (
+                "task: text-classification is for text data, but x is tabular; "
+                "leave out task to have it inferred"
+            ),
         ),
         (
             {"task": "tabular-regression"},
-            ("task: tabular-regression needs a number, but the label 'y' has 2 classes; "
-            "leave out task to have it inferred"),
+            (
+                "task: tabular-regression needs a number, but the label 'y' has 2 classes; "
+                "leave out task to have it inferred"
+            ),
         ),
     ],
 )
@@ -315,7 +318,7 @@ def test_what_a_base_model_carries(raw: dict[str, Any], here: Path) -> None:
     )
 
 
-# -- the real network ------------------------------------------------------------------------------
+# -- the real network ----------------------------------------------------------------------------
 
 
 def deep(made: Recipe) -> Plan:

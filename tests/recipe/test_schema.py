@@ -36,7 +36,7 @@ def refused(path: Path, **options: Any) -> str:
     return line.removeprefix(f"{path.parent}/")
 
 
-# -- reading ------------------------------------------------------------------------------------
+# -- reading -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -46,38 +46,52 @@ def refused(path: Path, **options: Any) -> str:
         ("# nothing\n", "r.yaml: the recipe is empty; write one with: assay init"),
         (
             "[1]",
-            ("r.yaml: expected keys such as model, data and stages at the top, got a list; "
-            "see: assay init"),
+            (
+                "r.yaml: expected keys such as model, data and stages at the top, got a list; "
+                "see: assay init"
+            ),
         ),
         (
             "hello",
-            ("r.yaml: expected keys such as model, data and stages at the top, got the text "
-            "'hello'; see: assay init"),
+            (
+                "r.yaml: expected keys such as model, data and stages at the top, got the text "
+                "'hello'; see: assay init"
+            ),
         ),
         (
             "a: b: c",
-            ("r.yaml:1: not valid YAML: mapping values are not allowed here at column 5; "
-            "correct this line"),
+            (
+                "r.yaml:1: not valid YAML: mapping values are not allowed here at column 5; "
+                "correct this line"
+            ),
         ),
         (
             "a:\n\t- b",
-            ("r.yaml:2: not valid YAML: a tab where YAML wants spaces at column 1; "
-            "indent with spaces"),
+            (
+                "r.yaml:2: not valid YAML: a tab where YAML wants spaces at column 1; "
+                "indent with spaces"
+            ),
         ),
         (
             "model: mlp\nmodel: x",
-            ("r.yaml:2: not valid YAML: the key 'model' stands twice at column 1; "
-            "remove one of the two"),
+            (
+                "r.yaml:2: not valid YAML: the key 'model' stands twice at column 1; "
+                "remove one of the two"
+            ),
         ),
         (
             HEAD + "stages:\n - probe:\n     epochs: 1\n     epochs: 2",
-            ("r.yaml:6: not valid YAML: the key 'epochs' stands twice at column 6; "
-            "remove one of the two"),
+            (
+                "r.yaml:6: not valid YAML: the key 'epochs' stands twice at column 6; "
+                "remove one of the two"
+            ),
         ),
         (
             "x: !!python/object/apply:os.system [ls]",
-            ("r.yaml:1: not valid YAML: could not determine a constructor for the tag "
-            "'tag:yaml.org,2002:python/object/apply:os.system' at column 4; correct this line"),
+            (
+                "r.yaml:1: not valid YAML: could not determine a constructor for the tag "
+                "'tag:yaml.org,2002:python/object/apply:os.system' at column 4; correct this line"
+            ),
         ),
         (
             "a: 1\n---\nb: 2",
@@ -149,7 +163,7 @@ def test_what_is_written_is_read_back(value: Any) -> None:
     assert again == value
 
 
-# -- strictness -----------------------------------------------------------------------------------
+# -- strictness ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -173,32 +187,42 @@ def test_what_is_written_is_read_back(value: Any) -> None:
         ),
         (
             HEAD + "stages:\n- probe:\n    epochs: many",
-            ("r.yaml:5: stages[0].probe.epochs: input should be a valid integer, unable to parse "
-            "string as an integer, got 'many'; correct the value"),
+            (
+                "r.yaml:5: stages[0].probe.epochs: input should be a valid integer, unable to parse "
+                "string as an integer, got 'many'; correct the value"
+            ),
         ),
         (
             HEAD + "stages:\n- probe:\n    rates: {a: .nan}",
-            ("r.yaml:5: stages[0].probe.rates.a: input should be a finite number, got nan; "
-            "correct the value"),
+            (
+                "r.yaml:5: stages[0].probe.rates.a: input should be a finite number, got nan; "
+                "correct the value"
+            ),
         ),
         (
             HEAD + "stages:\n- probe:\n  epochs: 3",
-            ("r.yaml:4: stages[0]: expected one stage, got the keys probe, epochs; indent 'epochs' "
-            "to stand below 'probe', or start it with '- '"),
+            (
+                "r.yaml:4: stages[0]: expected one stage, got the keys probe, epochs; indent 'epochs' "
+                "to stand below 'probe', or start it with '- '"
+            ),
         ),
         (HEAD + "stages: []", "r.yaml:3: stages: there is no stage; add one, e.g. '- finetune'"),
         (
             HEAD + "stages: probe",
-            ("r.yaml:3: stages: expected a list of stages, got 'probe'; "
-            "write '- finetune: {...}' lines"),
+            (
+                "r.yaml:3: stages: expected a list of stages, got 'probe'; "
+                "write '- finetune: {...}' lines"
+            ),
         ),
         (HEAD, "r.yaml: stages: this key is missing; write '- finetune: {...}' lines"),
         ("data: hmda\nstages: [probe]", "r.yaml: model: this key is missing; add it"),
         ("model: mlp\nstages: [probe]", "r.yaml: data: this key is missing; add it"),
         (
             GOOD + "seed: 1.5",
-            ("r.yaml:5: seed: input should be a valid integer, got a number with a fractional "
-            "part, got 1.5; correct the value"),
+            (
+                "r.yaml:5: seed: input should be a valid integer, got a number with a fractional "
+                "part, got 1.5; correct the value"
+            ),
         ),
         (
             GOOD + "seed: true",
@@ -206,23 +230,31 @@ def test_what_is_written_is_read_back(value: Any) -> None:
         ),
         (
             GOOD + "name: ../up",
-            ("r.yaml:5: name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$', "
-            "got '../up'; correct the value"),
+            (
+                "r.yaml:5: name: string should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$', "
+                "got '../up'; correct the value"
+            ),
         ),
         (
             GOOD + "require: {acc: '>= 1'}",
-            ("r.yaml:5: require.acc: 'acc' is no kind of claim; write family.name, such as "
-            "quality.accuracy"),
+            (
+                "r.yaml:5: require.acc: 'acc' is no kind of claim; write family.name, such as "
+                "quality.accuracy"
+            ),
         ),
         (
             GOOD + "require: {quality.accuracy: 0.8}",
-            ("r.yaml:5: require.quality.accuracy: expected a comparison with a number, got 0.8; "
-            'write ">= 0.8" or "<= 0.8"'),
+            (
+                "r.yaml:5: require.quality.accuracy: expected a comparison with a number, got 0.8; "
+                'write ">= 0.8" or "<= 0.8"'
+            ),
         ),
         (
             GOOD + "require:\n- {kind: quality.accuracy, bound: '>= 0.8.1'}",
-            ("r.yaml:6: require[0]: expected a comparison with a number, got '>= 0.8.1'; "
-            'write ">= 0.8" or "<= 0.8"'),
+            (
+                "r.yaml:6: require[0]: expected a comparison with a number, got '>= 0.8.1'; "
+                'write ">= 0.8" or "<= 0.8"'
+            ),
         ),
         (
             GOOD + "require:\n- {kind: quality.accuracy, spit: test}",
@@ -230,8 +262,10 @@ def test_what_is_written_is_read_back(value: Any) -> None:
         ),
         (
             GOOD + "task: tabular-clasification",
-            ("r.yaml:5: task.tabular-clasification: unknown task 'tabular-clasification'; "
-            "did you mean 'tabular-classification'?"),
+            (
+                "r.yaml:5: task.tabular-clasification: unknown task 'tabular-clasification'; "
+                "did you mean 'tabular-classification'?"
+            ),
         ),
     ],
 )
@@ -255,7 +289,7 @@ def test_python_is_as_strict(raw: dict[str, Any]) -> None:
         Recipe(data="hmda", stages=["probe"])
 
 
-# -- one recipe, many ways to write it ------------------------------------------------------------
+# -- one recipe, many ways to write it -----------------------------------------------------------
 
 
 def test_yaml_and_python_make_equal_recipes(here: Path, raw: dict[str, Any]) -> None:
@@ -333,7 +367,7 @@ def test_files_are_looked_up_beside_the_recipe_first(here: Path) -> None:
     assert Recipe.load(path).model.name == "mlp"  # a known name is never a folder
 
 
-# -- parts of the user's own ----------------------------------------------------------------------
+# -- parts of the user's own ---------------------------------------------------------------------
 
 PART = """
 from assay.claims import Effects
@@ -376,7 +410,7 @@ def test_user_files_that_cannot_run(here: Path) -> None:
     assert "uses: expected paths of Python files" in refused(write(here, GOOD + "uses: {a: b}"))
 
 
-# -- changes from the command line -----------------------------------------------------------------
+# -- changes from the command line ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -457,7 +491,7 @@ def test_set_value_that_is_not_yaml(tmp_path: Path) -> None:
     assert line.startswith("--set seed=[:1: not valid YAML")
 
 
-# -- the front door -----------------------------------------------------------------------------
+# -- the front door ------------------------------------------------------------------------------
 
 
 def test_the_package_is_light_and_says_what_it_has() -> None:

@@ -37,7 +37,13 @@ def test_a_damaged_one_gives_way_and_says_so(tmp_path: Path, damage: str) -> Non
     data = bytearray(newest.read_bytes())
     if damage == "flip":
         data[-1] ^= 1
-    newest.write_bytes(b"" if damage == "empty" else bytes(data[: len(data) // 2]) if damage == "truncate" else bytes(data))
+    newest.write_bytes(
+        b""
+        if damage == "empty"
+        else bytes(data[: len(data) // 2])
+        if damage == "truncate"
+        else bytes(data)
+    )
     found, complaints = store.latest()
     assert found is not None
     assert found.state == {"step": 1.0}
@@ -45,7 +51,9 @@ def test_a_damaged_one_gives_way_and_says_so(tmp_path: Path, damage: str) -> Non
     assert newest.name in complaints[0]
 
 
-def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_left_when_writing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Checkpoints(tmp_path)
     store.save(1, make(1.0))
 

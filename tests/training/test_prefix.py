@@ -137,7 +137,9 @@ def test_fed_from_the_cache_the_network_gives_the_same_outputs(
             prefix.feed(cache.get(which, given["input_ids"].shape[1]))
             got = bert(**given)
     torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
-    assert list(tmp_path.iterdir()) == [], "a cache file must have no name that outlives the process"
+    assert list(tmp_path.iterdir()) == [], (
+        "a cache file must have no name that outlives the process"
+    )
     cache.close()
 
 

@@ -12,6 +12,7 @@ from assay.claims.claim import Status
 from assay.registry import register
 
 if TYPE_CHECKING:
+    from assay.data.preprocessing import Encoded
     from assay.models.model import Model
 
 #: a latency holds when it is measured again within this factor
@@ -64,37 +65,49 @@ class EfficiencyAudit(Audit):
         from assay.audit.measures import cost
         from assay.audit.measures.timing import time_model
 
-        counts = cost.counts(model.network)
         rows = cost.encoded_rows(model, context.dataset, self.split)
-        context.claim(
+        claims = self._sizes(model, rows, context)
+        timed = time_model(model, rows, self.batches, self.runtimes, context.threads, self.seconds)
+        for claim in (*claims, *timed):
+            context.claim(claim)
+        kept: dict[str, Any] = {c.kind.partition(".")[2]: c.value for c in claims}
+        kept["latency"] = [
+            {"kind": c.kind, "ms": c.value, **c.conditions, "machine": c.details["machine"]}
+            for c in timed
+        ]
+        keep(context, self.part_name, kept)
+
+    def _sizes(self, model: Model, rows: Encoded, context: Any) -> list[Claim]:
+        from assay.audit.measures import cost
+
+        counts, inputs = cost.counts(model.network), cost.one_example(rows)
+        shapes = {name: list(tensor.shape) for name, tensor in inputs.items()}
+        claims = [
             Claim(
                 kind="size.parameters",
                 value=counts.parameters,
                 unit="count",
                 details={"nonzero": counts.nonzero},
-            )
-        )
-        size = cost.bytes_on_disk(model)
-        context.claim(
-            Claim(kind="size.bytes", value=size, unit="bytes", method="model.safetensors")
-        )
-        inputs = cost.one_example(rows)
-        macs = cost.macs(model.network, inputs)
-        shapes = {name: list(tensor.shape) for name, tensor in inputs.items()}
-        context.claim(
+            ),
+            Claim(
+                kind="size.bytes",
+                value=cost.bytes_on_disk(model),
+                unit="bytes",
+                method="model.safetensors",
+            ),
             Claim(
                 kind="size.macs",
-                value=macs,
+                value=cost.macs(model.network, inputs),
                 unit="count",
                 dataset=context.dataset.card.name,
                 split=self.split,
                 method="torch.utils.flop_counter / 2, one example of median length",
                 details={"inputs": shapes},
-            )
-        )
+            ),
+        ]
         if "mask" in {structure.part_name for structure in model.structures}:
             masked = counts.masked_zeros / counts.masked if counts.masked else 0.0
-            context.claim(
+            claims.append(
                 Claim(
                     kind="sparsity.zeros",
                     value=counts.zeros,
@@ -103,24 +116,7 @@ class EfficiencyAudit(Audit):
                     details={"of_masked": masked, "masked": counts.masked},
                 )
             )
-        timed = time_model(model, rows, self.batches, self.runtimes, context.threads, self.seconds)
-        for claim in timed:
-            context.claim(claim)
-        keep(
-            context,
-            self.part_name,
-            {
-                "parameters": counts.parameters,
-                "nonzero": counts.nonzero,
-                "bytes": size,
-                "macs": macs,
-                "inputs": shapes,
-                "latency": [
-                    {"kind": c.kind, "ms": c.value, **c.conditions, "machine": c.details["machine"]}
-                    for c in timed
-                ],
-            },
-        )
+        return claims
 
     def agrees(self, claim: Claim, again: Claim) -> Status | None:
         """Sizes exactly. A latency is `unverifiable` on another machine or runtime; on the same one

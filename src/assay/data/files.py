@@ -44,7 +44,6 @@ def read(path: Path) -> Source:
     if path.is_dir():
         return _folder(path)
     table = table_of(path)
-    check_names(table.column_names, str(path))
     if table.num_rows == 0:
         raise LoadError("the file has no rows", where=str(path), mend="give it some")
     return Source(table)
@@ -68,7 +67,10 @@ def table_of(path: Path) -> pa.Table:
     if path.stat().st_size == 0:
         raise LoadError("the file is empty", where=str(path), mend="give it rows")
     with _readable(path):
-        return reader(path)
+        table = reader(path)
+        # names are decoded only when they are asked for
+        check_names(table.column_names, str(path))
+    return table
 
 
 def _reader(path: Path) -> Callable[[Path], pa.Table] | None:
@@ -182,7 +184,9 @@ def _folder(path: Path) -> Source:
         names = _json(path / "dataset_dict.json").get("splits")
         if not isinstance(names, list) or not names:
             raise LoadError(
-                "names no splits", where=str(path / "dataset_dict.json"), mend="save it again"
+                "names no splits",
+                where=str(path / "dataset_dict.json"),
+                mend="save the data set again",
             )
         return _joined({str(n): _hugging_face(path / str(n)) for n in names}, path)
     if (path / "state.json").is_file():
@@ -214,7 +218,6 @@ def _joined(parts: Mapping[str, tuple[pa.Table, Mapping[str, Override]]], path: 
             raise LoadError(
                 f"two of its splits are {name!r}", where=str(path), mend="keep one of them"
             )
-        check_names(table.column_names, f"{path}: {raw}")
         if set(table.column_names) != set(first):
             odd = sorted(set(table.column_names) ^ set(first))
             raise LoadError(

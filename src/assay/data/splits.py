@@ -150,7 +150,11 @@ def divide(
         strata = blocks.strata(classes if how in ("stratified", "grouped") else None)
         if how == "stratified" and classes is not None:
             _enough_of_each(strata, names, class_names, where)
-        part = _by_share(blocks, shares, names, strata, blocks.order(seed))
+        order = blocks.order(seed)
+        part = _by_share(blocks, shares, names, strata, order)
+        if how == "grouped" and len(np.unique(part)) < len(names):
+            # so few groups that keeping classes in proportion leaves a part without any
+            part = _by_share(blocks, shares, names, np.zeros_like(strata), order)
     found = blocks.collect(part, names)
     for name, rows in found.items():
         if len(rows) == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +126,7 @@ def _whole_number(value: float) -> int | float:
 
 def _trunk(network: torch.nn.Module) -> Any:
     trunk = getattr(network, "backbone", None)
-    if trunk is None or not hasattr(trunk, "save_pretrained"):
+    if trunk is None or not hasattr(getattr(trunk, "config", None), "to_json_string"):
         raise UsageError(
             "the network is not one of transformers",
             where="export",
@@ -138,15 +138,13 @@ def _trunk(network: torch.nn.Module) -> Any:
 def _write_trunk(model: Model, trunk: Any, folder: Path) -> None:
     """Plain weights: no masks, no adapters."""
     state = {
-        name: tensor.detach().contiguous()
+        name: tensor
         for name, tensor in trunk.state_dict().items()
         if not name.endswith(_MASK) and name.rpartition(".")[2] not in _LORA
     }
-    trunk.save_pretrained(folder, state_dict=state)
-    path = folder / "config.json"
-    config = json.loads(path.read_bytes())
-    config["architectures"] = [type(trunk).__name__]
-    write_json(path, config)
+    _write_tensors(folder / "model.safetensors", state)
+    config = json.loads(trunk.config.to_json_string(use_diff=True))
+    write_json(folder / "config.json", {**config, "architectures": [type(trunk).__name__]})
     text = getattr(model.preprocessing, "tokenizer", None)
     if text is not None:
         write_bytes(folder / "tokenizer.json", text.encode())
@@ -181,11 +179,11 @@ def _write_head(model: Model, network: Any, folder: Path) -> None:
     )
 
 
-def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def _write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     from safetensors.torch import save
 
     # the readers of PEFT want to be told which library's tensors these are
-    data = save({n: t.detach().contiguous() for n, t in tensors.items()}, {"format": "pt"})
+    data = save({n: t.detach().clone().contiguous() for n, t in tensors.items()}, {"format": "pt"})
     write_bytes(path, data)
 
 

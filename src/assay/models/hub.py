@@ -144,7 +144,14 @@ class ModelConfig(Config):
         return path if path.is_dir() else None
 
     def load(
-        self, base: Path, task: Any, dataset: Dataset, seed: int, *, door: Any, scratch: bool = False
+        self,
+        base: Path,
+        task: Any,
+        dataset: Dataset,
+        seed: int,
+        *,
+        door: Any,
+        scratch: bool = False,
     ) -> Model:
         """Build the network with a head for the task, and its preprocessing.
 
@@ -162,9 +169,7 @@ class ModelConfig(Config):
         """
         from assay.models import loading
 
-        return loading.load_from_config(
-            self, base, task, dataset, seed, door=door, scratch=scratch
-        )
+        return loading.load_from_config(self, base, task, dataset, seed, door=door, scratch=scratch)
 
 
 def embedded_folder(name: str) -> Path:

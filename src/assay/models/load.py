@@ -91,9 +91,7 @@ def assemble(architecture: Architecture, structures: tuple[Structure, ...]) -> t
     return network
 
 
-def load_state(
-    network: torch.nn.Module, tensors: dict[str, torch.Tensor], where: str
-) -> None:
+def load_state(network: torch.nn.Module, tensors: dict[str, torch.Tensor], where: str) -> None:
     """Load a full state, refusing any name or shape that does not fit.
 
     Raises:

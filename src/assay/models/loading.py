@@ -43,10 +43,11 @@ def load_from_config(
         architecture = _transformer(source)
     preprocessing = _preprocessing(config, base, architecture, dataset, source, door)
     if architecture.inputs_from_data:
-        features = preprocessing.width
-        architecture = architecture.model_copy(update={"inputs": features})
+        width = getattr(preprocessing, "width", None)
+        architecture = architecture.model_copy(update={"inputs": width})
     if "vocab_size" in type(architecture).model_fields:
-        architecture = architecture.model_copy(update={"vocab_size": preprocessing.vocabulary})
+        vocabulary = getattr(preprocessing, "vocabulary", None)
+        architecture = architecture.model_copy(update={"vocab_size": vocabulary})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "network"))
         if source is None or scratch:
@@ -91,7 +92,9 @@ def _fetch(name: str, revision: str | None) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise LoadError(
-            "fetching needs huggingface_hub", where=f"model: hf:{name}", mend="pip install 'assay[text]'"
+            "fetching needs huggingface_hub",
+            where=f"model: hf:{name}",
+            mend="pip install 'assay[text]'",
         ) from None
     try:
         return Path(
@@ -179,12 +182,11 @@ def _load_trunk(network: torch.nn.Module, source: Path) -> None:
     expected = network.state_dict()
     prefix = getattr(network, "base_model_prefix", "")
     renamed = {
-        name.removeprefix(f"{prefix}.") if prefix else name: value for name, value in tensors.items()
+        name.removeprefix(f"{prefix}.") if prefix else name: value
+        for name, value in tensors.items()
     }
     missing = sorted(set(expected) - set(renamed))
-    wrong = sorted(
-        n for n in set(expected) & set(renamed) if expected[n].shape != renamed[n].shape
-    )
+    wrong = sorted(n for n in set(expected) & set(renamed) if expected[n].shape != renamed[n].shape)
     if missing or wrong:
         raise LoadError(
             f"its weights do not fit its config.json: {(missing or wrong)[0]!r} is "
@@ -195,9 +197,7 @@ def _load_trunk(network: torch.nn.Module, source: Path) -> None:
     network.load_state_dict({n: renamed[n].to(expected[n].dtype) for n in expected})
 
 
-def _continue(
-    model: Model, task: Any, dataset: Dataset, seed: int, scratch: bool
-) -> Model:
+def _continue(model: Model, task: Any, dataset: Dataset, seed: int, scratch: bool) -> Model:
     """Go on from a model of ours: as it is where task and classes fit, else with a new head."""
     if scratch:
         raise UsageError(

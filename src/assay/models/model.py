@@ -96,7 +96,8 @@ class Model:
 
     def blocks(self) -> list[str]:
         """Module names of the repeated blocks in execution order: the longest list of like modules
-        in the network (empty where there is none)."""
+        in the network (empty where there is none).
+        """
         best: list[str] = []
         for name, module in self.network.named_modules():
             if isinstance(module, (nn.ModuleList, nn.Sequential)):

@@ -18,9 +18,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class MLPTrunk(nn.Module):
     """`layers.i` = linear, activation, dropout."""
 
-    def __init__(
-        self, inputs: int, hidden: Sequence[int], activation: str, dropout: float
-    ) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], activation: str, dropout: float) -> None:
         super().__init__()
         sizes = [inputs, *hidden]
         self.layers = nn.Sequential(

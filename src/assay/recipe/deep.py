@@ -119,9 +119,7 @@ def deepen(recipe: Recipe, stages: Sequence[StagePlan]) -> DeepPlan:
                 refusals.append(Refusal(what=error.what, where=at, mend=error.mend or ""))
     if refusals:
         raise PlanError(refusals)
-    return DeepPlan(
-        modules=modules, parameters=parameters, stages=tuple(found), notes=tuple(notes)
-    )
+    return DeepPlan(modules=modules, parameters=parameters, stages=tuple(found), notes=tuple(notes))
 
 
 def _stage(
@@ -143,9 +141,7 @@ def _stage(
             "model": context.model.model_copy(update={"parameters": total}),
         }
     )
-    deep = DeepStage(
-        index=planned.index, total=total, moving=moving, estimate=stage.estimate(here)
-    )
+    deep = DeepStage(index=planned.index, total=total, moving=moving, estimate=stage.estimate(here))
     if planned.structure_removes:
         model = _without(model, planned.structure_removes)
     return model, deep

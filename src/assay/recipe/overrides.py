@@ -116,9 +116,7 @@ class _Walk:
                 raise self.unknown(step, range(len(entries)))
             self.trail.append(f"[{index}]")
             if not rest:
-                return [
-                    value if i == index else {n: s} for i, (n, s) in enumerate(entries)
-                ]
+                return [value if i == index else {n: s} for i, (n, s) in enumerate(entries)]
             if rest[0] == names[index]:
                 rest = rest[1:]
         else:

@@ -111,5 +111,3 @@ def _offers(kind: str, context: PlanContext) -> list[str]:
             if any(fnmatchcase(kind, pattern) for pattern in adds):
                 found.append(f"audit: {name}" if group == "audit" else name)
     return found
-
-

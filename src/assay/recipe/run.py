@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import files
-from assay.claims import Claim, PlanContext
+from assay.claims import Claim, PlanContext, Requirement
 from assay.claims.passport import Passport
 from assay.claims.records import Origin, StageRecord
 from assay.config import dump, dump_part
@@ -179,6 +178,8 @@ class _Runner:
         self.recipe, self.plan, self.folder = recipe, plan, folder
         self.signer, self.progress = signer, progress
         self.threads = threads or default_threads()
+        #: what each finished stage really used; training again makes the same choices
+        self._used: dict[int, dict[str, Any]] = {}
 
     def run(self, resumed: bool) -> Run:
         """All stages, the final model, the report."""
@@ -193,10 +194,11 @@ class _Runner:
         if not resumed:
             self._describe()
             self.folder.write_state(state)
-        if not state.finished:
+        if state.done < len(self.recipe.stages):
             model = self._base(state, dataset)
             for index in range(state.done, len(self.recipe.stages)):
                 model = self._stage(index, model, dataset, state)
+        if not state.finished:
             self._conclude(state)
         return self._result()
 
@@ -289,9 +291,7 @@ class _Runner:
 
     # -- a stage ----------------------------------------------------------------------------
 
-    def _context(
-        self, index: int, model: Model, dataset: Dataset, state: State
-    ) -> RunContext:
+    def _context(self, index: int, model: Model, dataset: Dataset, state: State) -> RunContext:
         from assay.training.context import MetricsLog, RunContext
 
         log = MetricsLog(self.folder.metrics, start=state.metrics)
@@ -319,7 +319,8 @@ class _Runner:
         start = time.monotonic()
         context = self._context(index, model, dataset, state)
         effects = stage.effects(context.plan)
-        after = stage.run(model, context)
+        after: Model = stage.run(model, context)
+        self._used[index] = context.used
         same = after.network is model.network
         before = self.folder.stage_model(index - 1) if index and same else None
         record = StageRecord(
@@ -348,9 +349,10 @@ class _Runner:
 
     def _retrain(self, upto: int, dataset: Dataset, seed: int, start: str) -> Model:
         """What the stages before `upto` make of another data set, in memory."""
-        model = self._fresh(dataset, seed, start)
+        model: Model = self._fresh(dataset, seed, start)
         for index, stage in enumerate(self.recipe.stages[:upto]):
             context = again(self.recipe, model, dataset, index, seed, self.threads)
+            context.used = dict(self._used.get(index, {}))
             if stage.effects(context.plan).keeps == ("*",):
                 continue
             model = stage.run(model, context)
@@ -365,7 +367,7 @@ class _Runner:
         if last.is_dir():
             swap_folders(last, self.folder.model)
         passport, _ = Passport.read(self.folder.model)
-        files.write_json(self.folder.path / "claims.json", statuses(passport, self.recipe))
+        files.write_json(self.folder.path / "claims.json", statuses(passport, self.recipe.require))
         from assay.report.card import write_card
         from assay.report.page import write_report
 
@@ -425,41 +427,26 @@ def said(claim: Claim) -> str:
     return text
 
 
-def statuses(passport: Passport, recipe: Recipe) -> dict[str, Any]:
+def statuses(passport: Passport, requirements: tuple[Requirement, ...]) -> dict[str, Any]:
     """`claims.json`: every claim with its status by replay, and what was required of them."""
-    current = passport.current()
-    claims = []
-    for claim, stage, carried in current:
-        row = claim.model_dump(mode="json", exclude={"details"})
-        claims.append({**row, "stage": stage, "status": "holds" if carried else "void",
-                       "measured": claim.value if carried else None})
-    alive = [claim for claim, _, carried in current if carried]
-    required = [required_row(item, alive) for item in recipe.require]
-    return {"ok": all(r["ok"] for r in required), "claims": claims, "require": required}
+    from assay.verify import Finding, judge
+    from assay.verify.findings import voided
 
-
-def required_row(item: Any, alive: list[Claim]) -> dict[str, Any]:
-    """Whether a required claim holds, by how much it misses, and that in one line."""
-    bound = item.bound.text.strip() if item.bound else None
-    claim = item.choose(alive)
-    row: dict[str, Any] = {
-        "kind": item.kind,
-        "bound": bound,
-        "value": None,
-        "interval": None,
-        "ok": False,
-        "miss": None,
-        "strict": item.strict,
+    names = {stage.number: stage.record.name for stage in passport.stages()}
+    findings = [
+        Finding(c.claim, c.stage, "holds", c.claim.value) if c.carried else voided(c, names)
+        for c in passport.replay()
+    ]
+    required = judge(requirements, findings)
+    rows = [
+        {**f.row(), "nature": f.claim.nature, "level": f.claim.level, "why": f.why}
+        for f in findings
+    ]
+    return {
+        "ok": all(item.ok for item in required),
+        "claims": rows,
+        "require": [{**item.row(), "line": item.line()} for item in required],
     }
-    if claim is None:
-        return {**row, "line": f"required {item.kind}: no such claim holds at the end"}
-    ok, miss = item.verdict(claim)
-    row.update(value=claim.value, interval=claim.interval, ok=ok, miss=miss,
-               dataset=claim.dataset, split=claim.split, n=claim.n)
-    line = said(claim) + (f", required {bound}" if bound else "")
-    if not ok and miss is not None:
-        line += f": misses by {miss:.4g}" + (" at the interval's end" if item.strict else "")
-    return {**row, "line": line}
 
 
 def machine_name() -> str:
@@ -471,10 +458,3 @@ def machine_name() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a JSON-lines log; none where there is no file."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]

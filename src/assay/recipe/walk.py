@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 #: the kind that an uncharged reading of private rows voids
 EPSILON = "privacy.epsilon"
 #: the way out of such a reading
-LEAK_MEND = (
-    "read them through a private step, bounded sums, public statistics or declared bounds"
-)
+LEAK_MEND = "read them through a private step, bounded sums, public statistics or declared bounds"
 
 _GIVES_BY_MODALITY = {"text": "token_inputs", "tabular": "feature_inputs"}
 
@@ -331,5 +329,3 @@ def _surroundings(context: PlanContext) -> list[tuple[str, Capabilities]]:
         (f"model {model.name}", Capabilities(gives=frozenset(gives))),
         (f"data {data.name}", Capabilities(gives=frozenset(given))),
     ]
-
-

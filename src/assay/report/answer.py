@@ -58,7 +58,7 @@ class Required:
     """One required claim, ready to show.
 
     Attributes:
-        name: what was required.
+        kind, name: what was required.
         about: of which data set, split, conditions.
         value: its value as shown.
         exact: its value, not rounded.
@@ -70,6 +70,7 @@ class Required:
         strip: its picture.
     """
 
+    kind: str
     name: Phrase
     about: Phrase | None
     value: str
@@ -125,10 +126,11 @@ def _required(run: RunFiles, item: Mapping[str, Any], place: int) -> Required:
     n = as_index(claim.get("n"))
     interval = shown_interval(claim.get("interval"), unit, kind, extra)
     return Required(
+        kind=kind,
         name=kind_name(kind),
         about=about_of(run, claim),
         value=text,
-        exact=exact(raw) if raw is not None else "",
+        exact=exact(raw),
         bound=words,
         interval=interval,
         n=None if n is None else say("rows.n", n=f"{n:,}"),
@@ -276,12 +278,14 @@ def baselines(run: RunFiles, claim: Mapping[str, Any]) -> list[Baseline]:
     return sorted(found, key=rank)
 
 
-def _headline_sentences(run: RunFiles) -> list[Phrase]:
+def _headline_sentences(run: RunFiles, missed: set[str]) -> list[Phrase]:
+    """What the main claim says, and against what; its value is not told again if it was `missed`."""
     claim = main_claim(run)
     if not claim:
         return []
-    kind, unit = kind_of(claim), unit_of(claim)
-    name = kind_name(kind)
+    if kind_of(claim) in missed:
+        return [] if claim.get("status") == "void" else _against_baseline(run, claim)
+    name = kind_name(kind_of(claim))
     if claim.get("status") == "void":
         return [say("verdict.void_headline", metric=name, value=value_of(run, claim))]
     interval = interval_of(run, claim)
@@ -353,9 +357,13 @@ def answer(run: RunFiles) -> Answer:
         tone, headline = "plain", say("verdict.free")
     else:
         return Answer("plain", say("verdict.empty"), (say("verdict.empty_more"),), ())
+    missed = {item.kind for item in bad}
+    main = kind_of(main_claim(run))
+    # the sentences after the misses go on about the main claim, so its miss comes last
+    bad.sort(key=lambda item: item.kind == main)
     sentences: Sequence[Phrase] = [
         *(item.miss for item in bad if item.miss is not None),
-        *_headline_sentences(run),
+        *_headline_sentences(run, missed),
         *_tally(run),
     ]
     return Answer(tone, headline, tuple(sentences), items)

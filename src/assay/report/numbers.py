@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-
 from collections.abc import Mapping
 
 from assay.claims import Bound
@@ -146,7 +145,7 @@ def _with_unit(text: str, unit: str) -> str:
 
 def exact(value: object) -> str:
     """A value with nothing rounded away, for machines and tool tips."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return "" if value is None else str(value)
 
 
 def shown_interval(interval: object, unit: str, kind: str, extra: int = 0) -> Phrase | None:

@@ -13,7 +13,7 @@ from assay.report.answer import answer
 from assay.report.pictures import baseline_chart, error_charts, learning_charts
 from assay.report.reading import RunFiles, read_run
 from assay.report.strings import LANGUAGE, Phrase, say
-from assay.report.timeline import Track, tracks
+from assay.report.timeline import EVENTS, Track, tracks
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -74,6 +74,7 @@ def view(run: RunFiles) -> Mapping[str, Any]:
     from markupsafe import Markup
 
     found = tracks(run)
+    happened = {cell.event for track in found for cell in track.cells}
     learning, more_learning = learning_charts(run)
     errors, errors_stage = error_charts(run)
     shown = {
@@ -86,6 +87,7 @@ def view(run: RunFiles) -> Mapping[str, Any]:
         "numbers": sections.numbers(run),
         "baselines": baseline_chart(run),
         "tracks": found[:TRACKS],
+        "events": [event for event in EVENTS if event in happened],
         "more_tracks": found[TRACKS:],
         "stages": sections.stage_cards(run),
         "learning": learning,

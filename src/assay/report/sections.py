@@ -82,7 +82,7 @@ def numbers(run: RunFiles) -> Numbers | None:
                 ),
                 interval=interval_of(run, claim),
                 others=tuple(
-                    Value(shown(a, unit, kind), "" if a is None else exact(a), a == best)
+                    Value(shown(a, unit, kind), exact(a), a == best)
                     for a in amounts
                 ),
             )
@@ -223,8 +223,8 @@ class StageCard:
 
 
 def stage_cards(run: RunFiles) -> list[StageCard]:
-    """One card a stage."""
-    return [
+    """One card a stage; none where nothing but names was recorded."""
+    cards = [
         StageCard(
             stage=stage,
             moves=_moves(stage),
@@ -234,6 +234,8 @@ def stage_cards(run: RunFiles) -> list[StageCard]:
         )
         for stage in run.stages
     ]
+    told = any(c.moves or c.adds or c.took or c.used or c.stage.notes for c in cards)
+    return cards if told else []
 
 
 def _moves(stage: StageEntry) -> Phrase | None:

@@ -14,6 +14,7 @@ TABLE: dict[str, dict[str, str]] = {
     # words that stand alone
     "literal": {"en": "{text}"},
     "pair": {"en": "{a}, {b}"},
+    "list": {"en": "{a}; {b}"},
     "dot": {"en": "{a} · {b}"},
     "sentence": {"en": "{a} {b}"},
     "yes": {"en": "yes"},
@@ -303,7 +304,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "card.use": {"en": "Intended use"},
     "card.use_text": {
-        "en": "The task is {task} on data like {data}, with the label `{label}`. Anything else, "
+        "en": "The task is {task} on data like {data}, with the label “{label}”. Anything else, "
         "other languages, other populations or other label definitions included, was not tested."
     },
     "card.use_text_plain": {

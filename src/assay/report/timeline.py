@@ -27,6 +27,7 @@ _FAMILIES = [
 ]
 
 Event = Literal["", "added", "again", "kept", "voided"]
+EVENTS: tuple[Event, ...] = ("added", "kept", "voided", "again")
 STATUSES = ("holds", "fails", "void", "unverifiable")
 
 

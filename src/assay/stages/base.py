@@ -64,8 +64,10 @@ def close(a: Any, b: Any, relative: float = 1e-6, absolute: float = 1e-9) -> boo
     >>> close(0.84, 0.8400000001), close(0.84, 0.841), close("yes", "yes")
     (True, False, True)
     """
-    if isinstance(a, bool) or isinstance(b, bool) or not (
-        isinstance(a, (int, float)) and isinstance(b, (int, float))
+    if (
+        isinstance(a, bool)
+        or isinstance(b, bool)
+        or not (isinstance(a, (int, float)) and isinstance(b, (int, float)))
     ):
         return bool(a == b)
     return abs(a - b) <= max(absolute, relative * max(abs(a), abs(b)))

@@ -84,9 +84,7 @@ class TrainingStage(Stage):
             for why in _sums(p)
         ]
         if steering and "valid" in context.data.splits:
-            reads.append(
-                Read(split="valid", influences=("choice",), why=" and ".join(steering))
-            )
+            reads.append(Read(split="valid", influences=("choice",), why=" and ".join(steering)))
         elif self.curves and "valid" in context.data.splits:
             reads.append(Read(split="valid", influences=("report",), why="learning curve"))
         added = tuple(self.parameters.structures(context))

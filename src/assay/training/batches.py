@@ -42,5 +42,7 @@ def to_units(rows: torch.Tensor, units: torch.Tensor, n_units: int) -> torch.Ten
         n_units: U.
     """
     if rows.shape != units.shape:
-        raise ValueError(f"expected one unit a row: rows {tuple(rows.shape)}, units {tuple(units.shape)}")
+        raise ValueError(
+            f"expected one unit a row: rows {tuple(rows.shape)}, units {tuple(units.shape)}"
+        )
     return rows.new_zeros(n_units).index_add(0, units, rows)

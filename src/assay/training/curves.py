@@ -75,7 +75,7 @@ class Validation:
             self._best = job.players[MODEL].final().clone()
         else:
             self._waited += 1
-        return self._waited >= self._stopping.patience
+        return bool(self._waited >= self._stopping.patience)
 
     def keep_best(self, job: Job) -> None:
         """Go back to the best weights, where early stopping is on."""

@@ -31,24 +31,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from assay.claims.capabilities import of
 from assay.errors import UsageError
-from assay.training import curves
+from assay.training import curves, preparing, saving
 from assay.training.batches import Batch, to_units
-from assay.training.checkpoint import Checkpoint, Checkpoints
+from assay.training.checkpoint import Checkpoints
 from assay.training.engines.autograd import Autograd
-from assay.training.parts import MODEL, Call, Setup
-from assay.training.player import Player
-from assay.training.feeding import Feeder
 from assay.training.meter import Meter
-from assay.training.prefix import find_prefix
-from assay.training.sources import RowSource, Source
-from assay.training.tuning import Kernel, tune
+from assay.training.parts import MODEL, Answers, Call, Setup
+from assay.training.sources import Source
+from assay.training.tuning import attention_of, use_attention
 
 if TYPE_CHECKING:
-    from assay.data.preprocessing import Encoded
     from assay.models.model import Model
-    from assay.stages.training import TrainingStage
     from assay.training.context import RunContext
 
 #: seconds between two checkpoints within a stage
@@ -65,137 +59,49 @@ class Job:
         stopped: early stopping has ended it.
     """
 
-    def __init__(self, stage: TrainingStage, model: Model, context: RunContext) -> None:
+    def __init__(self, stage: Answers, model: Model, context: RunContext) -> None:
         self.stage, self.context = stage, context
-        self.model = stage.parameters.prepare(model.copy(), context.derive("structure"))
-        self._networks: dict[str, torch.nn.Module] = {MODEL: self.model.network}
-        self._settings = {p.part_name: p for p in stage.step if p.slot == "setting"}
-        self._set_dropout()
-        encoded = self.model.preprocessing.encode(context.dataset.rows("train"))
-        self.source: Source = self._make_source(encoded)
-        accumulate = self._settings.get("accumulate")
+        self.model: Model = stage.parameters.prepare(model.copy(), context.derive("structure"))
+        self.networks: dict[str, torch.nn.Module] = {MODEL: self.model.network}
+        settings = {p.part_name: p for p in stage.step if p.slot == "setting"}
+        self._dropout = preparing.set_dropout(self.model.network, settings.get("dropout"))
+        self.source: Source = preparing.row_source(stage, self.model, context)
+        accumulate = settings.get("accumulate")
         self._accumulate = accumulate.batches if accumulate is not None else 1
         self.steps_per_epoch = -(-self.source.steps_per_epoch // self._accumulate)
         self.total_steps = max(1, math.ceil(stage.epochs * self.steps_per_epoch))
         self.setup = Setup(
             model=self.model,
-            networks=self._networks,
+            networks=self.networks,
             context=context,
             total_steps=self.total_steps,
             steps_per_epoch=self.steps_per_epoch,
         )
         for term in stage.objective:
-            self._networks.update(term.networks(self.setup))
-        self.players = self._make_players()
-        self.kernel = self._tune()
+            self.networks.update(term.networks(self.setup))
+        self.players = preparing.players(stage, self.model, self.networks)
+        moving = set(self.players[MODEL].moving)
+        self.kernel = preparing.kernel(stage, self.model, context, moving)
+        self._attention = attention_of(self.model.network)
+        use_attention(self.model.network, self.kernel.attention)
         for player in self.players.values():
             player.attach(self.kernel.channels_last)
-        self.feeder = self._find_prefix()
+        self.feeder = preparing.feeder(stage, self.model, context, moving, self.kernel, self.source)
         self._terms = [(term, term.init(self.setup)) for term in stage.objective]
         lineage = {k: v for t in stage.objective for k, v in t.lineage(self.setup).items()}
         if lineage:
             context.record(teachers=lineage)
         self._engine = Autograd()
-        self._valid = curves.Validation.make(self)
-        self._state = self.source.init()
+        self.valid = curves.Validation.make(self)
+        self.state = self.source.init()
         self.steps_done, self.stopped = 0, False
-        self._interval, self._epoch = Meter(), Meter()
+        self.interval, self.epoch = Meter(), Meter()
         self._base_seed = context.derive("step") % (1 << 62)
         self._log_every = max(1, self.total_steps // _LOGGED_LINES)
         self._checkpoints = Checkpoints(context.work) if context.work is not None else None
         self._saved_at = time.monotonic()
-        self._stack = contextlib.ExitStack()
+        self._opened: contextlib.ExitStack | None = None
         self._restore()
-
-    # -- set-up -----------------------------------------------------------------------------
-
-    def _make_source(self, encoded: Encoded) -> RowSource:
-        data = self.context.dataset
-        targets = self.model.preprocessing.learnt_targets(data.targets("train"))
-        return RowSource(
-            encoded,
-            targets,
-            data.units("train"),
-            self.stage.batch,
-            self.context.derive("source"),
-        )
-
-    def _make_players(self) -> dict[str, Player]:
-        players = {}
-        for name, network in self._networks.items():
-            chosen = self.stage.players.get(name)
-            if name == MODEL:
-                moving = self.stage.parameters.select(self.model)
-                step, support = self.stage.step, self.model.support()
-                blocks = self.model.blocks()
-            else:
-                moving = [n for n, _ in network.named_parameters()]
-                step, support = (chosen.step if chosen else self.stage.step), {}
-                blocks = []
-            players[name] = Player(name, network, moving, step, support, blocks)
-        return players
-
-    def _set_dropout(self) -> None:
-        part = self._settings.get("dropout")
-        self._dropout: list[tuple[torch.nn.Dropout, float]] = []
-        if part is None:
-            return
-        for module in self.model.network.modules():
-            if isinstance(module, torch.nn.Dropout):
-                self._dropout.append((module, module.p))
-                module.p = part.rate
-
-    def _tune(self) -> Kernel:
-        part = self._settings.get("precision")
-        mode = part.mode if part is not None else "auto"
-        layout = part.memory_format if part is not None else "auto"
-        needs_full = any(
-            "full_precision" in of(p, self.context.plan).needs for _, p in self.stage.parts()
-        )
-        precisions = {"fp32": ("fp32",), "bf16": ("bf16",), "auto": ("fp32", "bf16")}[mode]
-        if mode == "auto" and needs_full:
-            precisions = ("fp32",)
-        convolutional = any(p.dim() == 4 for p in self.model.network.parameters())
-        layouts = {"auto": (False, True), "contiguous": (False,), "channels_last": (True,)}[layout]
-        if layout == "auto" and not convolutional:
-            layouts = (False,)
-        kernel, seconds = tune(
-            self.model.network,
-            set(self.players[MODEL].moving),
-            self._synthetic(self.stage.batch),
-            precisions,
-            layouts,
-            self.context.tuning,
-            self.context.threads,
-        )
-        self.context.record(precision=kernel.precision, channels_last=kernel.channels_last)
-        if seconds:
-            shown = ", ".join(f"{name} {1000 * s:.1f} ms" for name, s in seconds.items())
-            self.context.progress.say(f"tuned to {kernel.precision}: a step takes {shown}")
-        return kernel
-
-    def _synthetic(self, rows: int, stretch: float = 0.5) -> dict[str, torch.Tensor]:
-        """Inputs of a network's shape that hold no data; `stretch` of the longest length."""
-        made = self.model.preprocessing.synthetic(rows, stretch)
-        return {name: torch.from_numpy(value) for name, value in made.items()}
-
-    def _find_prefix(self) -> Feeder | None:
-        """Find the frozen prefix; feed the network from a cache of it unless a part forbids it."""
-        moving = set(self.players[MODEL].moving)
-        samples = [self._synthetic(3, 0.25), self._synthetic(2, 0.5)]
-        prefix = find_prefix(self.model.network, moving, samples)
-        if prefix is None:
-            return None
-        plan = self.context.plan
-        allowed = isinstance(self.source, RowSource) and not any(
-            "prefix_cache" in of(part, plan).breaks for _, part in self.stage.parts()
-        )
-        feeder = Feeder(prefix, self.kernel, self.context.work, cached=allowed)
-        if allowed:
-            self.context.progress.say(f"frozen up to {prefix.cut}: run once, fed from a cache")
-            self.context.record(frozen_prefix=prefix.cut)
-            feeder.feed_source(self.source)  # type: ignore[arg-type]
-        return feeder
 
     # -- a step -----------------------------------------------------------------------------
 
@@ -206,7 +112,7 @@ class Job:
 
     def step(self) -> None:
         """One optimiser step."""
-        if self.steps_done == 0 or not self._stack_open:
+        if self._opened is None:
             self._open()
         batches = self._next_batches()
         rows = sum(len(batch) for batch in batches)
@@ -238,10 +144,10 @@ class Job:
     def _next_batches(self) -> list[Batch]:
         batches = []
         for _ in range(self._accumulate):
-            epoch = self._state.get("epoch")
-            batch, self._state = self.source.next(self._state, self.model)
+            epoch = self.state.get("epoch")
+            batch, self.state = self.source.next(self.state, self.model)
             batches.append(batch)
-            if self._state.get("epoch") != epoch:
+            if self.state.get("epoch") != epoch:
                 break  # an update never mixes two epochs
         return batches
 
@@ -250,7 +156,7 @@ class Job:
         if self.feeder is not None:
             inputs = self.feeder.unpack(inputs)
         with self.kernel.autocast():
-            result: torch.Tensor = self._networks[player](**inputs)
+            result: torch.Tensor = self.networks[player](**inputs)
         return result.float()
 
     def objective(
@@ -292,20 +198,24 @@ class Job:
 
     # -- between steps ----------------------------------------------------------------------
 
-    _stack_open = False
-
     def _open(self) -> None:
         """Enter training mode; the prefix stays in evaluation mode and, if cached, is skipped."""
-        self._stack_open = True
-        for network in self._networks.values():
+        self._opened = contextlib.ExitStack()
+        for network in self.networks.values():
             network.train()
             _freeze_norms(network)
         if self.feeder is not None:
-            self._stack.enter_context(self.feeder.feeding())
+            self._opened.enter_context(self.feeder.feeding())
+
+    def close(self) -> None:
+        """Leave the network as any other code expects it."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def _log(self, metrics: dict[str, float], rate: float) -> None:
-        self._interval.add(metrics)
-        self._epoch.add(metrics)
+        self.interval.add(metrics)
+        self.epoch.add(metrics)
         if not math.isfinite(metrics.get("loss", 0.0)):
             raise UsageError(
                 f"the loss is {metrics['loss']} at step {self.steps_done}",
@@ -313,7 +223,7 @@ class Job:
                 mend="lower lr, add warm-up or clip_norm, or set precision: fp32",
             )
         if self.steps_done % self._log_every == 0:
-            means = self._interval.take()
+            means = self.interval.take()
             self._write(kind="step", split="train", lr=rate, **means)
             text = f"loss {means['loss']:.4f}" if "loss" in means else ""
             self.context.progress.update(self.steps_done, self.total_steps, text)
@@ -325,18 +235,18 @@ class Job:
         )
 
     def _end_epoch(self) -> None:
-        means = self._epoch.take()
+        means = self.epoch.take()
         self._write(kind="epoch", split="train", **means)
         epoch = self.steps_done / self.steps_per_epoch
         text = f"epoch {epoch:g}: loss {means.get('loss', math.nan):.4f}"
-        if self._valid is not None:
+        if self.valid is not None:
             with self.evaluating():
-                values = self._valid.measure(self)
+                values = self.valid.measure(self)
             self._write(kind="epoch", split="valid", **values)
             text += ", valid " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
             for player in self.players.values():
                 player.observe(values["loss"])
-            self.stopped = self._valid.should_stop(self, values)
+            self.stopped = self.valid.should_stop(self, values)
         self.context.progress.update(self.steps_done, self.total_steps, text)
 
     @contextlib.contextmanager
@@ -345,8 +255,8 @@ class Job:
         with contextlib.ExitStack() as stack, torch.no_grad():
             for player in self.players.values():
                 stack.enter_context(player.showing_final())
-            modes = [(m, m.training) for n in self._networks.values() for m in n.modules()]
-            for network in self._networks.values():
+            modes = [(m, m.training) for n in self.networks.values() for m in n.modules()]
+            for network in self.networks.values():
                 network.eval()
             try:
                 yield
@@ -360,64 +270,34 @@ class Job:
         if self._checkpoints is None or self.done:
             return
         if time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS:
-            self._checkpoints.save(self.steps_done, self._snapshot())
-            self._saved_at = time.monotonic()
+            self.checkpoint()
 
-    def _snapshot(self) -> Checkpoint:
-        tensors: dict[str, torch.Tensor] = {}
-        state: dict[str, Any] = {
-            "steps_done": self.steps_done,
-            "source": self._state,
-            "interval": self._interval.state(),
-            "epoch": self._epoch.state(),
-            "metrics": self.context.metrics.size(),
-            "kernel": [self.kernel.precision, self.kernel.channels_last],
-            "players": {},
-        }
-        for name, player in self.players.items():
-            held, plain = player.state()
-            tensors.update({f"{name}/{k}": v for k, v in held.items()})
-            state["players"][name] = plain
-        if self._valid is not None:
-            held, state["valid"] = self._valid.state()
-            tensors.update({f"valid/{k}": v for k, v in held.items()})
-        return Checkpoint(tensors, state)
+    def checkpoint(self) -> None:
+        """Write one now."""
+        if self._checkpoints is not None:
+            self._checkpoints.save(self.steps_done, saving.snapshot(self))
+            self._saved_at = time.monotonic()
 
     def _restore(self) -> None:
         if self._checkpoints is None:
             return
-        checkpoint, complaints = self._checkpoints.latest()
+        found, complaints = self._checkpoints.latest()
         for complaint in complaints:
             self.context.progress.say(complaint)
-        if checkpoint is None:
+        if found is None:
             self.context.metrics.cut(self.context.metrics.start)
             return
-        state, tensors = checkpoint.state, checkpoint.tensors
-        self.steps_done = state["steps_done"]
-        self._state = state["source"]
-        self._interval.restore(state["interval"])
-        self._epoch.restore(state["epoch"])
-        self.context.metrics.cut(state["metrics"])
-        for name, player in self.players.items():
-            prefix = f"{name}/"
-            player.restore(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)},
-                state["players"][name],
-            )
-        if self._valid is not None:
-            self._valid.restore(
-                {k.removeprefix("valid/"): v for k, v in tensors.items() if k.startswith("valid/")},
-                state["valid"],
-            )
-        self.context.progress.say(f"resumed at step {self.steps_done} of {self.total_steps}")
+        saving.restore(self, found)
+        done, total = self.steps_done, self.total_steps
+        self.context.progress.say(f"resumed at step {done} of {total}")
 
     # -- the end ----------------------------------------------------------------------------
 
     def finish(self) -> Model:
         """The trained model; nothing of the loop stays attached to its network."""
-        self._stack.close()
-        if self._valid is not None:
-            self._valid.keep_best(self)
+        self.close()
+        if self.valid is not None:
+            self.valid.keep_best(self)
         for player in self.players.values():
             player.detach()
         if self.feeder is not None:
@@ -431,6 +311,8 @@ class Job:
             rows=self.context.dataset.size("train"),
             moving=self.players[MODEL].size,
         )
+        # what is measured later is computed as a freshly loaded network computes it
+        use_attention(self.model.network, self._attention)
         self.model.network.eval()
         return self.model.without_files()
 
@@ -444,7 +326,7 @@ def _freeze_norms(network: torch.nn.Module) -> None:
             module.eval()
 
 
-def train(stage: TrainingStage, model: Model, context: RunContext) -> Model:
+def train(stage: Answers, model: Model, context: RunContext) -> Model:
     """Run a training stage from its start, or from its last checkpoint, to its end.
 
     Args:
@@ -461,4 +343,4 @@ def train(stage: TrainingStage, model: Model, context: RunContext) -> Model:
         stage.place.run(job)
         return job.finish()
     finally:
-        job._stack.close()
+        job.close()

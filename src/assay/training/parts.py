@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, TYPE_CHECKING
 
 from pydantic import Field, field_validator
 
@@ -115,6 +115,10 @@ class Term(Config):
     def init(self, setup: Setup) -> Any:
         """What the term needs for its work (a teacher, its cached outputs); rebuilt on resume."""
         return None
+
+    def asks(self) -> tuple[str, ...]:
+        """What it asks of `context.door` on the training rows, in words, for the plan."""
+        return ()
 
     def lineage(self, setup: Setup) -> dict[str, str]:
         """Models that the term reads: name -> digest of its passport, for `context.record`."""
@@ -312,6 +316,49 @@ class Place(Config):
     def run(self, job: Any) -> None:
         """Drive the job (see `assay.training.loop.Job`) to its end."""
         raise TypeError(f"{type(self).__name__} runs nothing")
+
+
+class Answers(Protocol):
+    """What a training stage answers: the four questions, and for how long."""
+
+    @property
+    def part_name(self) -> str:
+        """The stage's registered name."""
+
+    @property
+    def objective(self) -> Any:
+        """What is learnt: terms."""
+
+    @property
+    def parameters(self) -> Any:
+        """Which parameters move."""
+
+    @property
+    def step(self) -> Any:
+        """How a step is taken: step parts."""
+
+    @property
+    def place(self) -> Any:
+        """Where it runs."""
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the rows."""
+
+    @property
+    def batch(self) -> int:
+        """Rows a batch."""
+
+    @property
+    def curves(self) -> bool:
+        """Whether the validation split is measured after each epoch."""
+
+    @property
+    def players(self) -> Any:
+        """Settings of players other than the model."""
+
+    def parts(self) -> list[tuple[str, Any]]:
+        """Every part of the four columns, as the user wrote it."""
 
 
 def check_step(parts: Iterable[StepPart]) -> list[Refusal]:

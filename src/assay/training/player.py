@@ -154,7 +154,7 @@ class Player:
             self.flat.params.copy_(current)
 
     def keep(self, params: torch.Tensor) -> None:
-        """Let these parameters `[1, P]` be the ones that are kept, whatever the weights parts say."""
+        """Let these parameters `[1, P]` be kept, whatever the weights parts say."""
         self.flat.params.copy_(params)
         self._weights, self._weights_states = [], []
 

@@ -38,7 +38,7 @@ class _Trace:
     outputs: dict[str, Any] = field(default_factory=dict)
 
 
-class _Stop(Exception):
+class _StoppedError(Exception):
     """Ends a forward pass at the cut."""
 
 
@@ -129,11 +129,11 @@ class Prefix:
             tensor = _first_tensor(output)
             assert tensor is not None
             caught.append(tensor)
-            raise _Stop
+            raise _StoppedError
 
         handle = self._cut_module.register_forward_hook(stop)
         try:
-            with torch.no_grad(), contextlib.suppress(_Stop):
+            with torch.no_grad(), contextlib.suppress(_StoppedError):
                 self.network(**inputs)
         finally:
             handle.remove()
@@ -194,9 +194,7 @@ def _replays(network: nn.Module, prefix: Prefix, inputs: Inputs) -> bool:
                 got = network(**inputs)
             except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, KeyError):
                 return False
-    return got.shape == wanted.shape and bool(
-        torch.allclose(got, wanted, rtol=1e-5, atol=1e-6)
-    )
+    return got.shape == wanted.shape and bool(torch.allclose(got, wanted, rtol=1e-5, atol=1e-6))
 
 
 class Cache:

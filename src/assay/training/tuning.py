@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import platform
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from assay.errors import AssayError
 from assay.files import canonical_json, read_json, sha256, write_json
 
 #: another choice than plain float32 must be this much faster, or the noise of a clock would decide
@@ -26,26 +28,93 @@ class Kernel:
     Attributes:
         precision: `fp32` or `bf16` (autocast).
         channels_last: convolution weights and images lie with channels last.
+        attention: the implementation of attention (`sdpa`, `eager`), where the network has a
+            choice; both compute the same function.
     """
 
     precision: str = "fp32"
     channels_last: bool = False
+    attention: str | None = None
 
     def autocast(self) -> torch.autocast:
         """The context in which the network runs."""
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        layout = "channels last" if self.channels_last else None
+        return " ".join(word for word in (self.precision, layout, self.attention) if word)
+
+    def facts(self) -> dict[str, Any]:
+        """Plain values, as a passport records them."""
+        return asdict(self)
+
+
+def kernels(
+    network: nn.Module, precision: str, memory_format: str, needs_full: bool
+) -> list[Kernel]:
+    """Every kernel that the settings and the network allow, the plainest first.
+
+    Args:
+        network: the network.
+        precision: `auto`, `fp32` or `bf16`.
+        memory_format: `auto`, `contiguous` or `channels_last`.
+        needs_full: some part needs gradients in float32.
+    """
+    precisions = {"fp32": ("fp32",), "bf16": ("bf16",)}.get(precision, ("fp32", "bf16"))
+    if precision == "auto" and needs_full:
+        precisions = ("fp32",)
+    layouts: tuple[bool, ...] = {"contiguous": (False,), "channels_last": (True,)}.get(
+        memory_format, (False, True)
+    )
+    if memory_format == "auto" and not any(p.dim() == 4 for p in network.parameters()):
+        layouts = (False,)
+    attentions: tuple[str | None, ...] = (None,)
+    if precision == "auto" and any(True for _ in _choosers(network)):
+        attentions = ("sdpa", "eager")
+    return [Kernel(p, c, a) for c in layouts for a in attentions for p in precisions]
+
+
+def _choosers(network: nn.Module) -> Iterator[Any]:
+    """Modules that let their attention be chosen."""
+    for module in network.modules():
+        if hasattr(module, "set_attn_implementation") and hasattr(module, "config"):
+            yield module
+
+
+def attention_of(network: nn.Module) -> str | None:
+    """The attention that the network computes by now, where it has a choice."""
+    return next((str(m.config._attn_implementation) for m in _choosers(network)), None)
+
+
+def use_attention(network: nn.Module, attention: str | None) -> None:
+    """Let the network compute attention that way from now on."""
+    if attention is not None:
+        for module in _choosers(network):
+            module.set_attn_implementation(attention)
+
+
+def remembered(options: list[Kernel], used: dict[str, Any], work: Path | None) -> Kernel | None:
+    """The kernel that an earlier attempt at this very stage chose, if it is still allowed."""
+    told = [{k: used[k] for k in Kernel.__dataclass_fields__ if k in used}]
+    if work is not None and (work / "kernel.json").is_file():
+        told.insert(0, read_json(work / "kernel.json"))
+    for facts in told:
+        if facts and (kernel := Kernel(**facts)) in options:
+            return kernel
+    return None
 
 
 def tune(
     network: nn.Module,
     moving: set[str],
     inputs: dict[str, torch.Tensor],
-    precisions: tuple[str, ...],
-    layouts: tuple[bool, ...],
+    options: list[Kernel],
     cache: Path | None,
     threads: int,
 ) -> tuple[Kernel, dict[str, float]]:
-    """Time every allowed combination and take the fastest, or plain float32 if none wins clearly.
+    """Time the options and take the fastest, or the first if none wins clearly.
 
     The outcome is remembered for (machine, libraries, network, shapes, threads): a second run on
     this machine computes exactly what the first did.
@@ -54,15 +123,13 @@ def tune(
         network: the network; it is copied, not touched.
         moving: names of the parameters that move.
         inputs: a synthetic batch of typical shape.
-        precisions: what `precision` allows, first the default.
-        layouts: values of `channels_last` to try, first the default.
+        options: what to choose from, the default first.
         cache: folder of remembered outcomes; None remembers nothing.
         threads: intra-op threads.
 
     Returns:
-        The choice, and seconds a step of each combination (empty when remembered or forced).
+        The choice, and seconds a step of each option (empty when remembered or without a choice).
     """
-    options = [Kernel(p, c) for c in layouts for p in precisions]
     if len(options) == 1:
         return options[0], {}
     key = _key(network, moving, inputs, options, threads)
@@ -72,7 +139,11 @@ def tune(
             kernel = Kernel(**read_json(path)["kernel"])
             if kernel in options:
                 return kernel, {}
-        except Exception:  # a damaged memory of timings is only worth forgetting
+        except (
+            AssayError,
+            KeyError,
+            TypeError,
+        ):  # a damaged memory of timings is only worth forgetting
             path.unlink(missing_ok=True)
     seconds = {option: float("inf") for option in options}
     steps = [(option, _stepper(network, moving, inputs, option)) for option in options]
@@ -88,14 +159,14 @@ def tune(
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"kernel": asdict(best)})
-    named = {
-        f"{o.precision}{' channels_last' if o.channels_last else ''}": s for o, s in seconds.items()
-    }
-    return best, named
+    return best, {option.name: value for option, value in seconds.items()}
 
 
-def _stepper(network: nn.Module, moving: set[str], inputs: dict[str, torch.Tensor], kernel: Kernel) -> Any:
+def _stepper(
+    network: nn.Module, moving: set[str], inputs: dict[str, torch.Tensor], kernel: Kernel
+) -> Any:
     twin = copy.deepcopy(network).train()
+    use_attention(twin, kernel.attention)
     for name, parameter in twin.named_parameters():
         parameter.grad = None
         parameter.requires_grad_(name in moving)

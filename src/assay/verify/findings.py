@@ -136,6 +136,9 @@ class Verification:
         """The verification for a person: the verdict, then one line a claim and requirement."""
         count = Counter(finding.status for finding in self.findings)
         tally = ", ".join(f"{n} {status}" for status, n in sorted(count.items())) or "no claims"
+        missed = sum(not item.ok for item in self.required or ())
+        if missed:
+            tally += f"; {missed} of {len(self.required or ())} requirements missed"
         verdict = "verified" if self.ok else "NOT verified"
         return [
             f"{verdict}: {tally}; {self.words()}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from assay.claims import DataCard, ModelCard, PlanContext
-from assay.config import build_part
-from assay.errors import UsageError
+from assay.claims.records import Origin
+from assay.config import build_part, dump_part
+from assay.data.config import DataConfig
+from assay.data.door import LocalDoor
+from assay.errors import LoadError, UsageError
+from assay.files import sha256
+from assay.models.hub import ModelConfig
+from assay.tasks.base import infer
 from assay.training.batches import Batch
+from assay.training.context import RunContext
 from assay.training.objectives.distillation import divergence
 from assay.training.parts import MODEL, Call, Setup, Term
 
@@ -127,6 +135,53 @@ def test_other_classes_are_refused(
 
 def test_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     assert term(monkeypatch, Teacher()).capabilities(PLAIN).needs == {"class_logits"}
+
+
+def test_a_saved_teacher_teaches_its_own_outputs_and_is_named_by_its_passport(
+    tmp_path: Path,
+) -> None:
+    """A student equal to its teacher loses nothing on any row, of either split."""
+    (tmp_path / "t.csv").write_text(
+        "a,b,y\n" + "".join(f"{i % 7},{i * i % 5},{'no' if i % 3 else 'yes'}\n" for i in range(60))
+    )
+    data = DataConfig(path="t.csv", label="y")
+    task = infer(data.card(tmp_path))
+    dataset = data.load(tmp_path, task)
+    model = ModelConfig(name="mlp", settings={"hidden": [4]}).load(
+        tmp_path, task, dataset, 0, door=LocalDoor()
+    )
+    origin = Origin(
+        recipe="r",
+        assay="0",
+        task=dump_part(task),
+        model=model.card,
+        data=dataset.card,
+        data_digest=dataset.digest,
+        data_config={},
+    )
+    model.with_passport(model.passport.append(origin)).save(tmp_path / "teacher")
+    plan = PLAIN.model_copy(update={"data": dataset.card, "task": task})
+    given = Setup(model=model, networks={}, context=RunContext(dataset=dataset, plan=plan))
+    part = build_part("term", {"distillation": {"teacher": str(tmp_path / "teacher")}})
+    state = part.init(given)
+    for split, training in (("train", True), ("valid", False)):
+        n = dataset.size(split)
+        outputs = torch.from_numpy(
+            model.outputs(model.preprocessing.encode(dataset.rows(split))).copy()
+        )
+        rows = loss(part, state, list(range(n)), outputs, training)
+        torch.testing.assert_close(rows, torch.zeros(n), rtol=0, atol=1e-5)
+        assert float(outputs.std(dim=0).min()) > 1e-3  # rows differ: the order is checked
+    last = (tmp_path / "teacher" / "claims.jsonl").read_bytes().splitlines()[-1]
+    assert part.lineage(given) == {str(tmp_path / "teacher"): sha256(last)}
+
+
+def test_a_missing_teacher_is_a_load_error(tmp_path: Path) -> None:
+    part = build_part("term", {"distillation": {"teacher": str(tmp_path / "none")}})
+    with pytest.raises(LoadError, match="neither a model nor a run that has finished"):
+        part.init(setup())
+    with pytest.raises(LoadError):
+        part.lineage(setup())
 
 
 @pytest.mark.parametrize("settings", [{}, {"teacher": "t", "temperature": 0}])

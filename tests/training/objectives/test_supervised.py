@@ -164,3 +164,5 @@ def test_what_it_needs() -> None:
     for settings in ({"label_smoothing": 0.1}, {"class_weights": "balanced"}):
         assert term(**settings).capabilities(PLAIN).needs == {"labels", "class_logits"}
     assert term().lineage(setup()) == {}
+    assert term(class_weights="balanced").asks() == ("class counts",)
+    assert term().asks() == term(class_weights={"yes": 2.0}).asks() == ()

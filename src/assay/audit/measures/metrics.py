@@ -69,7 +69,8 @@ def _mean(weights: Floats, values: Floats) -> Floats:
 
 
 def _one_hot(index: npt.NDArray[np.generic], k: int) -> Floats:
-    return (index[:, None] == np.arange(k)[None, :]).astype(np.float64)
+    out: Floats = (index[:, None] == np.arange(k)[None, :]).astype(np.float64)
+    return out
 
 
 def accuracy(s: Scored, weights: Floats) -> Floats:

@@ -28,6 +28,4 @@ class Autograd:
         for i, player in enumerate(players):
             flat = flats[player]
             mine = [p for n, p in flat.network.named_parameters() if p.requires_grad]
-            torch.autograd.backward(
-                losses[player], inputs=mine, retain_graph=i + 1 < len(players)
-            )
+            torch.autograd.backward(losses[player], inputs=mine, retain_graph=i + 1 < len(players))

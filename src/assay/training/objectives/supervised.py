@@ -62,6 +62,10 @@ class Supervised(Term):
             mend={"class_logits": "leave out class_weights and label_smoothing"},
         )
 
+    def asks(self) -> tuple[str, ...]:
+        """Balanced weights need the counts of classes."""
+        return ("class counts",) if self.class_weights == "balanced" else ()
+
     def init(self, setup: Setup) -> torch.Tensor | None:
         """The weights of the classes, `[K]` float32, or None."""
         import torch

@@ -12,7 +12,7 @@ from assay.training.parts import Setting
 
 @register("step", "accumulate")
 class Accumulate(Setting):
-    """Take one step on several micro-batches; the loss is the mean over all their units, so the
+    """Take one step on several micro-batches; the loss is the mean over all their rows, so the
     result equals one large batch (to rounding).
 
     Attributes:

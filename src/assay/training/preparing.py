@@ -1,0 +1,120 @@
+"""What a job is made of: source, players, kernel and frozen prefix, from a stage's settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from assay.claims.capabilities import of
+from assay.files import write_json
+from assay.training import tuning
+from assay.training.feeding import Feeder
+from assay.training.parts import MODEL, Answers
+from assay.training.player import Player
+from assay.training.prefix import find_prefix
+from assay.training.sources import RowSource, Source
+from assay.training.tuning import Kernel
+
+if TYPE_CHECKING:
+    from assay.models.model import Model
+    from assay.training.context import RunContext
+
+
+def set_dropout(network: nn.Module, part: Any) -> list[tuple[nn.modules.dropout._DropoutNd, float]]:
+    """Give every dropout of the network the rate of the `dropout` setting.
+
+    Returns:
+        The modules and the rates they had.
+    """
+    if part is None:
+        return []
+    found = [(m, m.p) for m in network.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    for module, _ in found:
+        module.p = part.rate
+    return found
+
+
+def row_source(stage: Answers, model: Model, context: RunContext) -> RowSource:
+    """The training rows, encoded."""
+    data = context.dataset
+    return RowSource(
+        model.preprocessing.encode(data.rows("train")),
+        model.preprocessing.learnt_targets(data.targets("train")),
+        data.units("train"),
+        stage.batch,
+        context.derive("source"),
+    )
+
+
+def players(
+    stage: Answers, model: Model, networks: dict[str, nn.Module]
+) -> dict[str, Player]:
+    """One player a network; those that terms brought move whole."""
+    found = {}
+    for name, network in networks.items():
+        if name == MODEL:
+            moving = stage.parameters.select(model)
+            found[name] = Player(name, network, moving, stage.step, model.support(), model.blocks())
+            continue
+        chosen = stage.players.get(name)
+        moving = [n for n, _ in network.named_parameters()]
+        step = chosen.step if chosen is not None else stage.step
+        found[name] = Player(name, network, moving, step, {}, [])
+    return found
+
+
+def synthetic(model: Model, rows: int, stretch: float = 0.5) -> dict[str, torch.Tensor]:
+    """Inputs of the network's shape that hold no data; `stretch` of the longest length."""
+    made = model.preprocessing.synthetic(rows, stretch)
+    return {name: torch.from_numpy(value) for name, value in made.items()}
+
+
+def kernel(stage: Answers, model: Model, context: RunContext, moving: set[str]) -> Kernel:
+    """The kernel that this stage began with, else the fastest of those allowed."""
+    part = next((p for p in stage.step if p.part_name == "precision"), None)
+    needs_full = any("full_precision" in of(p, context.plan).needs for _, p in stage.parts())
+    options = tuning.kernels(
+        model.network,
+        part.mode if part is not None else "auto",
+        part.memory_format if part is not None else "auto",
+        needs_full,
+    )
+    chosen = tuning.remembered(options, context.used, context.work)
+    seconds: dict[str, float] = {}
+    if chosen is None:
+        inputs = synthetic(model, stage.batch)
+        chosen, seconds = tuning.tune(
+            model.network, moving, inputs, options, context.tuning, context.threads
+        )
+    if context.work is not None:
+        write_json(context.work / "kernel.json", chosen.facts())
+    context.record(**chosen.facts())
+    if seconds:
+        shown = ", ".join(f"{name} {1000 * s:.1f} ms" for name, s in seconds.items())
+        context.progress.say(f"tuned to {chosen.name}: a step takes {shown}")
+    return chosen
+
+
+def feeder(
+    stage: Answers,
+    model: Model,
+    context: RunContext,
+    moving: set[str],
+    kernel: Kernel,
+    source: Source,
+) -> Feeder | None:
+    """Find the frozen prefix; feed the network from a cache of it unless a part forbids it."""
+    samples = [synthetic(model, 3, 0.25), synthetic(model, 2, 0.5)]
+    prefix = find_prefix(model.network, moving, samples)
+    if prefix is None:
+        return None
+    forbidden = any("prefix_cache" in of(p, context.plan).breaks for _, p in stage.parts())
+    cached = isinstance(source, RowSource) and not forbidden
+    found = Feeder(prefix, kernel, context.work, cached)
+    if cached and isinstance(source, RowSource):
+        context.progress.say(f"frozen up to {prefix.cut}: run once, fed from a cache")
+        context.record(frozen_prefix=prefix.cut)
+        found.feed_source(source)
+    return found

@@ -1,0 +1,44 @@
+"""The comparisons run on both sides; what they print is what the docs quote."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def run(root: Path, folder: Path, name: str, *arguments: str) -> Any:
+    """Run a script at its quick sizes; return its line of JSON."""
+    script = root / "benchmarks" / f"{name}.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--quick", "--json", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_loop_computes_what_a_hand_written_one_does(root: Path, tmp_path: Path) -> None:
+    found = run(root, tmp_path, "loop_overhead")
+    assert found["weights"] <= 1e-5
+    assert found["cpu"]["median"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["full", "lora", "head"])
+@pytest.mark.parametrize("peer", [(), ("--peer-best",)], ids=["found", "best"])
+def test_both_sides_adapt(mode: str, peer: tuple[str, ...], root: Path, tmp_path: Path) -> None:
+    (found,) = run(root, tmp_path, "adapt_vs_hf", "--mode", mode, *peer)
+    assert found["mode"] == mode
+    assert ("bf16" in found["how"]["peer"]) == bool(peer)
+    low, high = found["accuracy"]["interval"]
+    assert low <= found["accuracy"]["difference"] <= high
+    assert all(0 <= found["accuracy"][side] <= 1 for side in ("assay", "peer"))
+    assert all(megabytes > 100 for megabytes in found["peak_mb"].values())
