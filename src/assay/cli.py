@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -13,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import click
 
 from assay import __version__
-from assay.errors import AssayError, LoadError, UsageError
+from assay.errors import LoadError, UsageError
 
 with warnings.catch_warnings():
     # typer touches a name that newer releases of click deprecate
@@ -52,16 +51,6 @@ Threads = Annotated[
 ]
 
 _INTERRUPTED = 130
-
-#: errors of the operating system that are the user's to mend
-_MENDABLE = {
-    errno.ENOSPC: "free some space",
-    errno.EDQUOT: "free some space",
-    errno.EROFS: "choose another folder",
-    errno.EACCES: "choose another folder, or change its permissions",
-    errno.EPERM: "choose another folder, or change its permissions",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-}
 
 
 def _print_json(value: Any) -> None:
@@ -336,41 +325,20 @@ def _table(rows: list[dict[str, Any]], as_json: bool) -> None:
         print("\n".join(table_lines(rows)))
 
 
-def _report_error(error: AssayError, as_json: bool) -> int:
-    refusals = getattr(error, "refusals", ())
-    print(f"error: {error.line()}", file=sys.stderr)
-    for other in refusals[1:]:
-        text = UsageError(other.what, where=other.where or None, mend=other.mend or None).line()
-        print(f"error: {text}", file=sys.stderr)
-    if as_json:
-        shown: dict[str, Any] = {
-            "type": type(error).__name__,
-            "what": error.what,
-            "where": error.where,
-            "mend": error.mend,
-            "exit_code": error.exit_code,
-        }
-        if refusals:
-            shown["refusals"] = [r.model_dump() for r in refusals]
-        _print_json({"error": shown})
-    return error.exit_code
+def _fail(error: Exception, as_json: bool) -> int:
+    from assay.recipe.failures import explain
 
-
-def _as_assay_error(error: Exception) -> AssayError | None:
-    """What the user can mend, among the errors that are not ours."""
     if isinstance(error, click.ClickException):
         context = error.ctx if isinstance(error, click.UsageError) else None
         hint = context.command_path if context is not None else "assay"
-        return UsageError(error.format_message().rstrip("."), mend=f"see: {hint} --help")
-    if isinstance(error, OSError) and error.errno in _MENDABLE:
-        return LoadError(
-            error.strerror or "cannot be written",
-            where=str(error.filename) if error.filename else None,
-            mend=_MENDABLE[error.errno],
-        )
-    if isinstance(error, MemoryError):
-        return LoadError("not enough memory", mend="use a smaller batch or a smaller model")
-    return None
+        error = UsageError(error.format_message().rstrip("."), mend=f"see: {hint} --help")
+    failure = explain(error)
+    print(failure.trace, end="", file=sys.stderr)
+    for line in failure.lines:
+        print(f"error: {line}", file=sys.stderr)
+    if as_json:
+        _print_json(failure.json)
+    return failure.code
 
 
 def invoke(args: list[str]) -> int:
@@ -388,17 +356,12 @@ def invoke(args: list[str]) -> int:
         # click turns a broken pipe into an exit; any other exit is a user's part that gave up
         if isinstance(stop, SystemExit) and not isinstance(stop.__context__, BrokenPipeError):
             gave_up = UsageError(f"a part stopped the program ({stop.code})", mend="mend it")
-            return _report_error(gave_up, as_json)
+            return _fail(gave_up, as_json)
         # whoever read our output has gone: what is left in the buffer has nowhere to go
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except AssayError as refusal:
-        return _report_error(refusal, as_json)
     except Exception as error:  # noqa: BLE001 - the last line of defence against tracebacks
-        known = _as_assay_error(error)
-        if known is not None:
-            return _report_error(known, as_json)
-        return _report_bug(error, as_json)
+        return _fail(error, as_json)
 
 
 def _report_stop() -> int:
@@ -406,24 +369,6 @@ def _report_stop() -> int:
 
     print(f"\nstopped{stopped()}", file=sys.stderr)
     return _INTERRUPTED
-
-
-def _report_bug(error: Exception, as_json: bool) -> int:
-    import traceback
-
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}:{last.lineno}"
-    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    if os.environ.get("ASSAY_TRACEBACK"):
-        traceback.print_exception(error)
-        mend = "please report it"
-    else:
-        mend = "please report it with what ASSAY_TRACEBACK=1 prints"
-    print(f"error: {text} ({place}); this is a bug in assay: {mend}", file=sys.stderr)
-    if as_json:
-        shown = {"type": type(error).__name__, "what": text, "where": place, "mend": mend}
-        _print_json({"error": {**shown, "exit_code": 1}})
-    return 1
 
 
 def main() -> NoReturn:

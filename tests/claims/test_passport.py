@@ -294,16 +294,16 @@ def duplicate(index: int) -> Callable[[Path], None]:
     return change
 
 
-def add_file(name: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(b"x") and None
+def add_file(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(b"x")
 
 
 def remove(name: str) -> Callable[[Path], None]:
     return lambda folder: (folder / name).unlink()
 
 
-def text(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())) and None
+def text(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes()))
 
 
 def link(folder: Path) -> None:
@@ -315,7 +315,7 @@ def swap_for_folder(folder: Path) -> None:
     (folder / "config.json").mkdir()
 
 
-WHOLE = {
+WHOLE: dict[str, tuple[Callable[[Path], object], str]] = {
     "weights": (lambda f: flip(f / "model.safetensors"), "model.safetensors: its content"),
     "config": (lambda f: flip(f / "config.json"), "config.json: its content"),
     "part in a folder": (lambda f: flip(f / "parts/vocabulary.txt"), "vocabulary.txt: its content"),

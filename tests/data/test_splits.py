@@ -207,7 +207,7 @@ def test_an_empty_part() -> None:
     with pytest.raises(LoadError) as caught:
         divide(Blocks.rows(2), SHARES, "random", seed=0, where="t")
     assert caught.value.line() == (
-        "t: the split 'test' is empty: 2 rows in 2 undividable blocks are too few; "
+        "t: the split 'test' is empty: 2 rows are too few; "
         "give more rows, or set 'splits: {test: 0}'"
     )
 

@@ -49,7 +49,9 @@ def test_a_missed_bound_says_by_how_much() -> None:
         "miss": pytest.approx(0.1),
         "where": "test",
     }
-    assert verdict.line() == "required quality.accuracy >= 0.9 on test: MISSED, 0.8 misses it by 0.1"
+    assert (
+        verdict.line() == "required quality.accuracy >= 0.9 on test: MISSED, 0.8 misses it by 0.1"
+    )
 
 
 def test_a_bare_requirement_need_only_hold() -> None:

@@ -315,6 +315,7 @@ def test_absent_data_make_only_what_needs_them_unverifiable(make: Any, folder: P
     (make.root / "rows.csv").unlink()
     found = verify(folder)
     unverifiable(found, "the data are not there: rows.csv")
+    assert found.lines()[0].startswith("verified in part: 2 holds, 1 unverifiable; ")
     assert statuses(found)["size.bytes"] == "holds"
     strict = verify(folder, strict=True)
     assert not strict.ok
@@ -435,7 +436,9 @@ def test_a_model_that_cannot_be_loaded_here(
         raise errors[name]
 
     monkeypatch.setattr("assay.models.load.load_model", fail)
-    unverifiable(verify(folder), "the model cannot be loaded: ")
+    found = verify(folder)
+    unverifiable(found, "the model cannot be loaded: ")
+    assert found.lines()[0].startswith("nothing could be verified: 3 unverifiable; ")
 
 
 def test_an_unknown_stage_hides_only_its_own_claims(make: Any) -> None:

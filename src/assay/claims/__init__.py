@@ -1,4 +1,5 @@
 """Claims about a model: what is claimed, what stages do to claims, the passport of both."""
+
 from __future__ import annotations
 
 from assay.claims.capabilities import Capabilities, Refusal, conflicts

@@ -84,11 +84,15 @@ def load(config: DataConfig, base: Path, task: Task | None = None) -> Dataset:
 
 
 def _text_first(schema: Schema, text: tuple[str, ...]) -> Schema:
-    """The schema with the columns of text in the order in which a recipe names them."""
+    """The schema with the columns of text that a recipe names, in its order, and no others."""
     if not text:
         return schema
-    order = (*text, *(name for name in schema.columns if name not in text))
-    return Schema(columns={name: schema.columns[name] for name in order})
+    others = {
+        name: column.model_copy(update={"role": "drop"}) if column.kind == "text" else column
+        for name, column in schema.columns.items()
+        if name not in text
+    }
+    return Schema(columns={**{name: schema.columns[name] for name in text}, **others})
 
 
 def _with_classes(schema: Schema, label: str, classes: tuple[str, ...] | None) -> Schema:

@@ -45,8 +45,6 @@ def overrides(config: DataConfig, source: Source, label: str, where: str) -> dic
         # what the source gives a role that the recipe gives to another column
         if name not in said and column.role in said.values() and column.role in _SINGLE:
             known[name] = column.model_copy(update={"role": None})
-        if config.text and column.kind == "text" and name not in config.text:
-            known[name] = column.model_copy(update={"role": "drop"})
     for name, override in config.columns.items():
         known[name] = override.over(known.get(name, Override()))
     return known

@@ -158,13 +158,13 @@ def divide(
     found = blocks.collect(part, names)
     for name, rows in found.items():
         if len(rows) == 0:
+            groups = f" in {len(blocks)} groups" if len(blocks) < len(blocks.of) else ""
+            instants = " (those of one instant stay together)" if how == "time" else ""
+            zero = f"set 'splits: {{{name}: 0}}'" if name != "train" else "set smaller shares"
             raise LoadError(
-                f"the split {name!r} is empty: {len(blocks.of)} rows in {len(blocks)} "
-                "undividable blocks are too few",
+                f"the split {name!r} is empty: {len(blocks.of)} rows{groups} are too few{instants}",
                 where=where,
-                mend=f"give more rows, or set 'splits: {{{name}: 0}}'"
-                if name != "train"
-                else "give more rows, or smaller shares under 'splits'",
+                mend=f"give more rows, or {zero}",
             )
     return found
 

@@ -150,12 +150,19 @@ def verify(
     for file in allow:
         registry.load_user_file(file, allowed=True)
     prepare(threads)
-    import assay.verify as room
+    from assay.recipe.run import tuning_folder
+    from assay.verify import verify as check
 
     progress = progress_for()
     try:
-        return room.verify(
-            folder, trust=trust, strict=strict, data=data, threads=threads, progress=progress
+        return check(
+            folder,
+            trust=trust,
+            strict=strict,
+            data=data,
+            threads=threads,
+            progress=progress,
+            tuning=tuning_folder(),
         )
     finally:
         progress.close()

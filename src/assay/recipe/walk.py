@@ -164,35 +164,20 @@ def walk(
     effects: list[Effects] = []
     contributions = list(inherited)
     tainted: dict[str, int] = {}
-    carried = dict(start.carried)
-    structures = start.structures
     context = start
     for index, stage in enumerate(recipe.stages):
-        context = start.model_copy(
-            update={"stage": index, "structures": structures, "carried": dict(carried)}
-        )
-        where = f"stages[{index}].{stage.part_name}"
-        try:
-            effect = stage.effects(context)
-            refusals.extend(_absent_splits(effect, start.data, where))
-            if fits:
-                refusals.extend(_conflicts(stage, context, where))
-            estimate = stage.estimate(context)
-            contributions.extend(_contributions(stage, effect, context))
-        except AssayError as error:
-            at = f"{where}.{error.where}" if error.where else where
-            refusals.append(Refusal(what=error.what, where=at, mend=error.mend or ""))
-            effect, estimate = Effects(), Estimate()
+        effect, estimate, made, found = _ask(stage, context, fits)
+        refusals.extend(found)
+        contributions.extend(made)
         leaks = _leaks(effect, start.data)
         for read in leaks:
             tainted.setdefault(read.split, index)
-        before = dict(carried)
-        carried, voids = _carry(before, effect, index)
+        carried, voids = _carry(context.carried, effect, index)
         if tainted:
             carried = {k: v for k, v in carried.items() if not fnmatchcase(EPSILON, k)}
         if leaks:
             voids = [v for v in voids if v.kind != EPSILON] + [_leak_void(leaks)]
-        structures = _structures(structures, effect)
+        structures = _structures(context.structures, effect)
         effects.append(effect)
         stages.append(
             StagePlan(
@@ -203,7 +188,7 @@ def walk(
                 disclosures=tuple(r for r in effect.reads if r.disclosure),
                 moves=effect.moves,
                 adds=effect.adds,
-                keeps=tuple(k for k in carried if k in before and not effect.does_add(k)),
+                keeps=tuple(k for k in carried if k in context.carried and not effect.does_add(k)),
                 voids=tuple(voids),
                 structure_adds=effect.structure_adds,
                 structure_removes=effect.structure_removes,
@@ -212,14 +197,34 @@ def walk(
                 estimate=estimate,
             )
         )
+        context = context.model_copy(
+            update={"stage": index + 1, "structures": structures, "carried": carried}
+        )
     return Walked(
         stages=tuple(stages),
         effects=tuple(effects),
         contributions=tuple(contributions),
         tainted=tainted,
-        carried=carried,
+        carried=context.carried,
         context=context,
     )
+
+
+def _ask(
+    stage: Any, context: PlanContext, fits: bool
+) -> tuple[Effects, Estimate, list[Contribution], list[Refusal]]:
+    """What a stage declares, and what of it cannot be; nothing, where it cannot say."""
+    where = f"stages[{context.stage}].{stage.part_name}"
+    try:
+        effect: Effects = stage.effects(context)
+        refusals = _absent_splits(effect, context.data, where)
+        if fits:
+            refusals += _conflicts(stage, context, where)
+        return effect, stage.estimate(context), _contributions(stage, effect, context), refusals
+    except AssayError as error:
+        at = f"{where}.{error.where}" if error.where else where
+        refusal = Refusal(what=error.what, where=at, mend=error.mend or "")
+        return Effects(), Estimate(), [], [refusal]
 
 
 def _conflicts(stage: Any, context: PlanContext, where: str) -> list[Refusal]:

@@ -18,7 +18,10 @@ from assay.files import canonical_json, read_json, sha256, write_json
 
 #: another choice than plain float32 must be this much faster, or the noise of a clock would decide
 GAIN = 1.15
-_ROUNDS = 3
+#: steps shorter than this are all overhead: there is nothing to gain
+_WORTHWHILE = 0.004
+#: how long short steps are timed for, in all
+_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -145,16 +148,20 @@ def tune(
             TypeError,
         ):  # a damaged memory of timings is only worth forgetting
             path.unlink(missing_ok=True)
+    steps = {option: _stepper(network, moving, inputs, option) for option in options}
     seconds = {option: float("inf") for option in options}
-    steps = [(option, _stepper(network, moving, inputs, option)) for option in options]
-    for round_ in range(_ROUNDS):
-        for option, step in steps:
+    spent, rounds = 0.0, 0
+    while rounds < 3 or (spent < _SECONDS and rounds < 30):
+        for option, step in steps.items():
             start = time.perf_counter()
             step()
-            if round_ > 0:  # the first round warms up
-                seconds[option] = min(seconds[option], time.perf_counter() - start)
+            took = time.perf_counter() - start
+            spent += took
+            if rounds > 0:  # the first round warms up
+                seconds[option] = min(seconds[option], took)
+        rounds += 1
     best = min(options, key=lambda option: seconds[option])
-    if seconds[best] * GAIN > seconds[options[0]]:
+    if seconds[best] * GAIN > seconds[options[0]] or seconds[options[0]] < _WORTHWHILE:
         best = options[0]
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

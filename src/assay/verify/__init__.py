@@ -1,4 +1,5 @@
 """Check a finished artefact: read its passport, replay it, and measure every claim again."""
+
 from __future__ import annotations
 
 from assay.verify.check import verify

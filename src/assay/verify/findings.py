@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from assay.claims.passport import NOT_AUTHENTICATED
 from assay.claims.replay import CurrentClaim
 from assay.config import dump
 from assay.errors import ClaimError
-from assay.verify.required import Required
+from assay.verify.required import Required, shown
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,12 @@ class Finding:
         if claim.conditions:
             given = ", ".join(f"{k}={v}" for k, v in sorted(claim.conditions.items()))
             where = f"{where} ({given})" if where else f"({given})"
-        text = f"{self.status:<12} {claim.kind} = {_shown(claim.value)} {claim.unit}"
+        text = f"{self.status:<12} {claim.kind} = {shown(claim.value)} {claim.unit}"
         if where:
             text += f" on {where}"
         if self.measured is not None:
-            text += f", measured {_shown(self.measured)}"
+            text += f", measured {shown(self.measured)}"
         return f"{text}: {self.why}" if self.why else text
-
-
-def _shown(value: Scalar) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def voided(current: CurrentClaim, names: dict[int, str]) -> Finding:
@@ -132,16 +129,27 @@ class Verification:
             text += f", which vouches for {self.lines_inherited} lines that it did not sign"
         return text
 
+    def verdict(self, count: Mapping[str, int]) -> str:
+        """The verdict, which never promises more than was measured.
+
+        Args:
+            count: number of claims of each status.
+        """
+        if not self.ok:
+            return "NOT verified"
+        if count.get("unverifiable"):
+            return "verified in part" if count.get("holds") else "nothing could be verified"
+        return "verified"
+
     def lines(self) -> list[str]:
         """The verification for a person: the verdict, then one line a claim and requirement."""
-        count = Counter(finding.status for finding in self.findings)
+        count = Counter[str](finding.status for finding in self.findings)
         tally = ", ".join(f"{n} {status}" for status, n in sorted(count.items())) or "no claims"
         missed = sum(not item.ok for item in self.required or ())
         if missed:
             tally += f"; {missed} of {len(self.required or ())} requirements missed"
-        verdict = "verified" if self.ok else "NOT verified"
         return [
-            f"{verdict}: {tally}; {self.words()}",
+            f"{self.verdict(count)}: {tally}; {self.words()}",
             *(finding.line() for finding in self.findings),
             *(item.line() for item in self.required or ()),
         ]

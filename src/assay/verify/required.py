@@ -52,7 +52,12 @@ class Required:
         bound = self.requirement.bound.text if self.requirement.bound else "to hold"
         place = _where(self.requirement)
         text = f"required {self.requirement.kind} {bound}{' on ' + place if place else ''}"
-        return f"{text}: met by {self.value}" if self.ok else f"{text}: MISSED, {self.why}"
+        return f"{text}: met by {shown(self.value)}" if self.ok else f"{text}: MISSED, {self.why}"
+
+
+def shown(value: Scalar) -> str:
+    """A claimed value for a person."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _where(requirement: Requirement) -> str:
