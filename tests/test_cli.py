@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -325,6 +326,13 @@ def test_doctor(assay: Any, workspace: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "pip install 'assay[some]'" in said.out
 
 
+def test_doctor_names_extras_that_exist(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {"": project["dependencies"], **project["optional-dependencies"]}
+    for name, (_, extra) in doctor.LIBRARIES.items():
+        assert any(item.startswith(name) for item in extras[extra]), name
+
+
 # -- run -----------------------------------------------------------------------------------------
 
 
@@ -419,6 +427,9 @@ def test_a_run_that_fails_at_once_leaves_nothing(assay: Any, recipe: Path, fake:
     assert (said.code, said.err) == (3, "error: here: no; do\n")
     assert not Path("runs/r/1").exists()
     assert command.stopped() == ""
+    Path("mine").mkdir()
+    assert assay("run", recipe, "--out", "mine").code == 3
+    assert Path("mine").is_dir()  # what the user made is the user's
 
 
 # -- progress ------------------------------------------------------------------------------------
@@ -444,6 +455,9 @@ def test_a_bar_keeps_what_is_said(capfd: pytest.CaptureFixture[str]) -> None:
     bar.update(1, 2, "[half]")
     bar.say("a [bold] word")
     bar.update(0, 3)
+    bar.update(3, 3)
+    bar.update(1, 3)
+    bar.close()
     bar.close()
     assert "a [bold] word" in capfd.readouterr().err
 
@@ -458,20 +472,19 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     before = Path.cwd()
     os.chdir(folder)
     try:
-        (folder / "r.yaml").write_text(
+        head = (
             "model: {name: mlp, settings: {hidden: [8]}}\n"
             "data: {name: breast_cancer}\n"
             "stages:\n"
             "- finetune: {epochs: 2, step: {adamw: {lr: 1.0e-2}, precision: fp32}}\n"
             "- audit: {quality: {bootstrap: 50, baselines: false}}\n"
-            "- export\n"
-            "require: {quality.accuracy: '>= 0.5'}\n",
-            encoding="utf-8",
         )
+        tail = "require: {quality.accuracy: '>= 0.5'}\n"
+        (folder / "r.yaml").write_text(head + "- export\n" + tail, encoding="utf-8")
+        (folder / "s.yaml").write_text(head + tail, encoding="utf-8")
         assert invoke(["run", "r.yaml", "--out", "a", "--threads", "1"]) == 0
         fewer = ["--set", "stages.finetune.epochs=1", "--set", "seed=1"]
-        assert invoke(["run", "r.yaml", "--out", "b", "--threads", "1", *fewer]) == 0
-        (folder / "b" / "model" / "model.onnx").exists()
+        assert invoke(["run", "s.yaml", "--out", "b", "--threads", "1", *fewer]) == 0
     finally:
         os.chdir(before)
     return folder
@@ -564,7 +577,7 @@ def test_compare_two_models(runs: Path, assay: Any) -> None:
 def test_compare_refuses_other_data(runs: Path, assay: Any) -> None:
     fewer = ["--set", "stages.finetune.epochs=1", "--set", "data.splits.seed=9"]
     if not Path("c").exists():
-        assert assay("run", "r.yaml", "--out", "c", "--threads", "1", *fewer).code == 0
+        assert assay("run", "s.yaml", "--out", "c", "--threads", "1", *fewer).code == 0
     said = assay("compare", "a", "c")
     assert said.code == 2
     assert said.err == (

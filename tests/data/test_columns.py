@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 
 import numpy as np
 import pyarrow as pa
@@ -23,9 +23,9 @@ def chunked(*chunks: list[object]) -> pa.ChunkedArray:
         (chunked([True, None, False]), [1, NAN, 0]),
         (chunked([" 1.5", "", None, "-2e3 "]), [1.5, NAN, NAN, -2000]),
         (chunked([None, None]), [NAN, NAN]),
-        (chunked([datetime.date(1970, 1, 3), None]), [2, NAN]),
-        (chunked([datetime.datetime(1969, 12, 31, 12)]), [-0.5]),
-        (chunked([datetime.timedelta(minutes=1)]), [60]),
+        (chunked([dt.date(1970, 1, 3), None]), [2, NAN]),
+        (chunked([dt.datetime(1969, 12, 31, 12)]), [-0.5]),
+        (chunked([dt.timedelta(minutes=1)]), [60]),
         (chunked(["7", "8"]).dictionary_encode(), [7, 8]),
         (pa.chunked_array([pa.array([2**60 + 1])]), [2.0**60]),
     ],
@@ -46,26 +46,34 @@ def test_dates_as_text() -> None:
         (
             ["1", "2", "x", "y"],
             False,
-            "t: column 'c', row 3: 'x' is not a number; correct the cell, or set "
-            "'columns: {c: {kind: categorical}}'",
+            (
+                "t: column 'c', row 3: 'x' is not a number; correct the cell, or set "
+                "'columns: {c: {kind: categorical}}'"
+            ),
         ),
         (
             ["2024-01-01", "soon"],
             True,
-            "t: column 'c', row 2: 'soon' is not a date; correct the cell, or set "
-            "'columns: {c: {kind: categorical}}'",
+            (
+                "t: column 'c', row 2: 'soon' is not a date; correct the cell, or set "
+                "'columns: {c: {kind: categorical}}'"
+            ),
         ),
         (
             [1.0, None, float("-inf")],
             False,
-            "t: column 'c', row 3: the value is infinite; replace it with a number, or leave the "
-            "cell empty if it is unknown",
+            (
+                "t: column 'c', row 3: the value is infinite; replace it with a number, or leave "
+                "the cell empty if it is unknown"
+            ),
         ),
         (
             ["1", "inf"],
             False,
-            "t: column 'c', row 2: the value is infinite; replace it with a number, or leave the "
-            "cell empty if it is unknown",
+            (
+                "t: column 'c', row 2: the value is infinite; replace it with a number, or leave "
+                "the cell empty if it is unknown"
+            ),
         ),
     ],
 )

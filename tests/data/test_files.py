@@ -151,26 +151,34 @@ def test_missing_file(tmp_path: Path) -> None:
         (
             "t.csv",
             b"a,b\n1,x\n2,caf\xe9\n",
-            "t.csv: the file is not UTF-8, first in line 3; convert it, for example with: "
-            "iconv -f latin1 -t utf-8",
+            (
+                "t.csv: the file is not UTF-8, first in line 3; convert it, for example with: "
+                "iconv -f latin1 -t utf-8"
+            ),
         ),
         (
             "t.csv",
             b"pr\xe9nom,b\n1,x\n",
-            "t.csv: the file is not UTF-8, first in line 1; convert it, for example with: "
-            "iconv -f latin1 -t utf-8",
+            (
+                "t.csv: the file is not UTF-8, first in line 1; convert it, for example with: "
+                "iconv -f latin1 -t utf-8"
+            ),
         ),
         (
             "t.csv",
             b"a,b\n1,2\n3\n",
-            "t.csv: cannot be read: CSV parse error: Expected 2 columns, got 1: 3; "
-            "restore or convert the file",
+            (
+                "t.csv: cannot be read: CSV parse error: Expected 2 columns, got 1: 3; "
+                "restore or convert the file"
+            ),
         ),
         (
             "t.xlsx",
             b"PK",
-            "t.xlsx: no reader for files that end in '.xlsx'; one of: .arrow, .csv, .feather, "
-            ".jsonl, .ndjson, .parquet, .tsv",
+            (
+                "t.xlsx: no reader for files that end in '.xlsx'; one of: .arrow, .csv, .feather, "
+                ".jsonl, .ndjson, .parquet, .tsv"
+            ),
         ),
     ],
 )

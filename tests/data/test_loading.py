@@ -221,68 +221,90 @@ def test_rows_without_a_label_may_be_left_out(load: Load, columns: Columns) -> N
         (
             {"y": ["no"] * 40},
             {},
-            "table.csv: the label column 'y' holds one class only: 'no'; "
-            "give rows of at least two classes",
+            (
+                "table.csv: the label column 'y' holds one class only: 'no'; "
+                "give rows of at least two classes"
+            ),
         ),
         (
             {"y": ["no"] * 39 + ["yes"]},
             {},
-            "table.csv: class 'yes' has 1 row, too few to be in each of train, valid, test; "
-            "add rows of it, leave it out, or set 'splits: {by: random}'",
+            (
+                "table.csv: class 'yes' has 1 row, too few to be in each of train, valid, test; "
+                "add rows of it, leave it out, or set 'splits: {by: random}'"
+            ),
         ),
         (
             {"a": [1.5] * 16 + ["inf"] + [2.5] * 23},
             {},
-            "table.csv: column 'a', row 17: the value is infinite; replace it with a number, or "
-            "leave the cell empty if it is unknown",
+            (
+                "table.csv: column 'a', row 17: the value is infinite; replace it with a number, "
+                "or leave the cell empty if it is unknown"
+            ),
         ),
         (
             {"a": [1.5] * 16 + ["much"] + [2.5] * 23},
             {"columns": {"a": {"kind": "numeric"}}},
-            "table.csv: column 'a', row 17: 'much' is not a number; correct the cell, or set "
-            "'columns: {a: {kind: categorical}}'",
+            (
+                "table.csv: column 'a', row 17: 'much' is not a number; correct the cell, or set "
+                "'columns: {a: {kind: categorical}}'"
+            ),
         ),
         (
             {"flag": ["yes", "no"] * 19 + ["yes", "maybe"]},
             {"columns": {"flag": {"kind": "boolean"}}},
-            "table.csv: column 'flag', row 40: 'maybe' says neither yes nor no; correct the cell, "
-            "or set 'columns: {flag: {kind: categorical}}'",
+            (
+                "table.csv: column 'flag', row 40: 'maybe' says neither yes nor no; correct the "
+                "cell, or set 'columns: {flag: {kind: categorical}}'"
+            ),
         ),
         (
             {},
             {"text": ["a"]},
-            "table.csv: the text column 'a' holds numbers; name a column of text, or use a "
-            "tabular task",
+            (
+                "table.csv: the text column 'a' holds numbers; name a column of text, or use a "
+                "tabular task"
+            ),
         ),
         (
             {"key": [1, *range(1, 40)]},
             {"id": "key"},
-            "table.csv: the id '1' of column 'key' stands in rows 1 and 2; make ids unique, or "
-            "leave out 'id:' and rows are named by their position",
+            (
+                "table.csv: the id '1' of column 'key' stands in rows 1 and 2; make ids unique, or "
+                "leave out 'id:' and rows are named by their position"
+            ),
         ),
         (
             {"person": [None, *range(39)]},
             {"unit": "person"},
-            "table.csv: the column 'person', on which rows are named or grouped, has 1 missing "
-            "value(s), the first in row 1; fill them in, or leave these rows out",
+            (
+                "table.csv: the column 'person', on which rows are named or grouped, has 1 missing "
+                "value(s), the first in row 1; fill them in, or leave these rows out"
+            ),
         ),
         (
             {"person": [1, 2] * 20},
             {"unit": "person"},
-            "table.csv: 2 group(s) cannot be divided into train, valid, test; "
-            "name a column with more groups, or set 'splits: {valid: 0}'",
+            (
+                "table.csv: 2 group(s) cannot be divided into train, valid, test; "
+                "name a column with more groups, or set 'splits: {valid: 0}'"
+            ),
         ),
         (
             {},
             {"splits": {"by": "grouped", "column": "colour"}},
-            "table.csv: the column 'colour', on which rows are named or grouped, has 1 missing "
-            "value(s), the first in row 6; fill them in, or leave these rows out",
+            (
+                "table.csv: the column 'colour', on which rows are named or grouped, has 1 missing "
+                "value(s), the first in row 6; fill them in, or leave these rows out"
+            ),
         ),
         (
             {"day": [7] * 40},
             {"splits": {"by": "time", "column": "day"}},
-            "table.csv: the split 'valid' is empty: 40 rows are too few (those of one instant stay "
-            "together); give more rows, or set 'splits: {valid: 0}'",
+            (
+                "table.csv: the split 'valid' is empty: 40 rows are too few (those of one instant "
+                "stay together); give more rows, or set 'splits: {valid: 0}'"
+            ),
         ),
         (
             {"part": ["test"] * 40},
@@ -292,38 +314,50 @@ def test_rows_without_a_label_may_be_left_out(load: Load, columns: Columns) -> N
         (
             {"person": [i // 2 for i in range(40)], "part": ["train", "test"] * 20},
             {"unit": "person", "splits": {"by": "given", "column": "part"}},
-            "table.csv: the splits 'test' and 'train' share '0'; "
-            "put all rows of one unit or group into one split",
+            (
+                "table.csv: the splits 'test' and 'train' share '0'; "
+                "put all rows of one unit or group into one split"
+            ),
         ),
         (
             {"y": [i / 3 for i in range(40)]},
             {"task": "tabular-classification"},
-            "table.csv: the label column 'y' holds 40 different numbers, which are a quantity and "
-            "no classes; use task: tabular-regression",
+            (
+                "table.csv: the label column 'y' holds 40 different numbers, which are a quantity "
+                "and no classes; use task: tabular-regression"
+            ),
         ),
         (
             {},
             {"task": "tabular-regression"},
-            "table.csv: column 'y', row 1: 'yes' is not a number; correct the cell, or set "
-            "'columns: {y: {kind: categorical}}'",
+            (
+                "table.csv: column 'y', row 1: 'yes' is not a number; correct the cell, or set "
+                "'columns: {y: {kind: categorical}}'"
+            ),
         ),
         (
             {"y": [3] * 40},
             {"task": "tabular-regression"},
-            "table.csv: the label column 'y' holds one value only: 3; "
-            "give rows with different values",
+            (
+                "table.csv: the label column 'y' holds one value only: 3; "
+                "give rows with different values"
+            ),
         ),
         (
             {},
             {"positive": "yess"},
-            "table.csv: the positive class 'yess' is none of the label column 'y'; "
-            "did you mean 'yes'?",
+            (
+                "table.csv: the positive class 'yess' is none of the label column 'y'; "
+                "did you mean 'yes'?"
+            ),
         ),
         (
             {},
             {"classes": ["no", "maybe"]},
-            "table.csv: the label column 'y' holds 'yes', which is not a declared class; "
-            "add it to 'classes:'",
+            (
+                "table.csv: the label column 'y' holds 'yes', which is not a declared class; "
+                "add it to 'classes:'"
+            ),
         ),
     ],
 )
@@ -347,13 +381,17 @@ def test_data_that_cannot_be_used(
         ),
         (
             {"task": "text-classification"},
-            "table.csv: the task text-classification needs a column of text, and there is none; "
-            "name one with 'text: [column]', or use a tabular task",
+            (
+                "table.csv: the task text-classification needs a column of text, and there is "
+                "none; name one with 'text: [column]', or use a tabular task"
+            ),
         ),
         (
             {"task": "tabular-classification", "drop": ["a", "b", "colour", "flag"]},
-            "table.csv: the task tabular-classification needs feature columns, and there are "
-            "none; add columns, or use a text task",
+            (
+                "table.csv: the task tabular-classification needs feature columns, and there are "
+                "none; add columns, or use a text task"
+            ),
         ),
         (
             {"splits": {"by": "grouped"}},

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pytest
 from assay.data.schema import Column, Override, Schema, infer, infer_kind
 from assay.errors import LoadError
 
-DAY = datetime.date(2024, 1, 1)
+DAY = dt.date(2024, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ DAY = datetime.date(2024, 1, 1)
         (pa.array([str(i) for i in range(21)]), "numeric", True),
         (pa.array([f"-{i}.5e3" for i in range(21)]), "numeric", True),
         (pa.array([str(i) for i in range(20)]), "categorical", True),
-        (pa.array([f"0{i}" for i in range(21)]), "categorical", True),
+        (pa.array([f"0{i}" for i in range(21)] * 2), "categorical", True),
         (pa.array(["x" * 40 + str(i) for i in range(3)]), "text", True),
         (pa.array(["x" * 40] * 9 + ["y" * 40]), "categorical", True),
-        (pa.array([f"K{i}" for i in range(51)]), "categorical", False),
-        (pa.array([f"the title {i}" for i in range(51)]), "text", True),
-        (pa.array([f"K{i}" for i in range(51)] * 2), "categorical", True),
+        (pa.array([f"K{i}" for i in range(21)]), "categorical", False),
+        (pa.array([f"the title {i}" for i in range(21)]), "text", True),
+        (pa.array([f"K{i}" for i in range(21)] * 2), "categorical", True),
     ],
 )
 def test_infer_kind(values: pa.Array, kind: str, usable: bool) -> None:
@@ -96,8 +96,10 @@ def test_infer_keeps_a_useless_column_that_has_a_role() -> None:
         (
             pa.table({"a": [[1]]}),
             {},
-            "t: column 'a' holds list<item: int64>, not numbers, text, dates or booleans; "
-            "leave it out with 'drop: [a]', or convert it first",
+            (
+                "t: column 'a' holds list<item: int64>, not numbers, text, dates or booleans; "
+                "leave it out with 'drop: [a]', or convert it first"
+            ),
         ),
         (
             pa.table({"a": ["x"]}),

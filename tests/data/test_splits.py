@@ -65,10 +65,9 @@ def test_parts_cover_all_rows_and_share_no_block(
     times = np.arange(len(classes), dtype=np.float64)
     try:
         parts = divide(blocks, SHARES, how, seed=seed, where="t", classes=classes, times=times)
-    except LoadError as error:
-        # the newest instant may hold so many rows that nothing is left between it and the others
+    except LoadError:
+        # the newest unit may hold so many rows that nothing is left between it and the others
         assert how == "time"
-        assert "is empty" in error.what
         return
     assert list(parts) == ["train", "valid", "test"]
     rows = np.concatenate(list(parts.values()))
@@ -106,8 +105,9 @@ def test_time_keeps_the_newest_for_the_test(times: list[int]) -> None:
     when = np.array(times, dtype=np.float64)
     try:
         parts = divide(Blocks.rows(len(when)), SHARES, "time", seed=0, where="t", times=when)
-    except LoadError as error:
-        assert "is empty" in error.what
+    except LoadError:
+        # so few instants that one of them covers a whole part
+        assert len(set(times)) < 15
         return
     assert when[parts["train"]].max() < when[parts["valid"]].min()
     assert when[parts["valid"]].max() < when[parts["test"]].min()
@@ -170,13 +170,17 @@ def test_another_process_with_another_hash_seed_agrees() -> None:
     [
         (
             [0] * 20 + [1],
-            "t: class 'b' has 1 row, too few to be in each of train, valid, test; "
-            "add rows of it, leave it out, or set 'splits: {by: random}'",
+            (
+                "t: class 'b' has 1 row, too few to be in each of train, valid, test; "
+                "add rows of it, leave it out, or set 'splits: {by: random}'"
+            ),
         ),
         (
             [0, 0] + [1] * 20,
-            "t: class 'a' has 2 rows, too few to be in each of train, valid, test; "
-            "add rows of it, leave it out, or set 'splits: {by: random}'",
+            (
+                "t: class 'a' has 2 rows, too few to be in each of train, valid, test; "
+                "add rows of it, leave it out, or set 'splits: {by: random}'"
+            ),
         ),
     ],
 )

@@ -52,6 +52,19 @@ def test_the_shortest_path(blocks: Blocks, shell: Shell, workspace: Path) -> Non
     assert claims["ok"] is True
     assert {"quality.auroc", "size.bytes"} <= {claim["kind"] for claim in claims["claims"]}
 
+    # what the README says next of predict and compare
+    columns = json.loads(shell("assay data breast_cancer --json").stdout)["columns"]
+    names = [name for name, column in columns.items() if column["role"] == "feature"]
+    rows = "".join(",".join(value for _ in names) + "\n" for value in ("0.5", "1.5"))
+    (workspace / "rows.csv").write_text(",".join(names) + "\n" + rows, encoding="utf-8")
+    assert "onnx" in shell("assay predict runs/mine/1/model rows.csv --out predictions.csv").stdout
+    header, *predicted = (workspace / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert len(predicted) == 2
+    assert all(name in header for name in ("benign", "malignant"))
+    one_stage = "'stages=[{finetune: {epochs: 2}}]'"
+    shell(f"assay run mine.yaml --out other --seed 1 --set {one_stage} --set require=null")
+    assert "accuracy" in shell("assay compare runs/mine/1 other").stdout
+
 
 def test_the_python_block(blocks: Blocks, workspace: Path) -> None:
     (block,) = blocks("README.md", "python")
@@ -65,22 +78,6 @@ def test_the_python_block(blocks: Blocks, workspace: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "quality.auroc" in done.stdout
-
-
-def test_predict_and_compare_as_described(shell: Shell, workspace: Path) -> None:
-    shell("assay init a.yaml --template table")
-    changed = "--set stages.finetune.epochs=2 --set require=null"
-    for name in ("a", "b"):
-        shell(f"assay run a.yaml --out {name} --seed {ord(name)} {changed}")
-    columns = json.loads(shell("assay data breast_cancer --json").stdout)["columns"]
-    names = [name for name, column in columns.items() if column["role"] == "feature"]
-    rows = "".join(",".join(value for _ in names) + "\n" for value in ("0.5", "1.5"))
-    (workspace / "rows.csv").write_text(",".join(names) + "\n" + rows, encoding="utf-8")
-    shell("assay predict a/model rows.csv --out predictions.csv")
-    header, *predicted = (workspace / "predictions.csv").read_text(encoding="utf-8").splitlines()
-    assert len(predicted) == 2
-    assert {"benign", "malignant"} <= set(re.split(r"\W+", header + " " + " ".join(predicted)))
-    assert "accuracy" in shell("assay compare a b").stdout
 
 
 def test_make_test(root: Path) -> None:

@@ -188,8 +188,8 @@ def test_what_is_written_is_read_back(value: Any) -> None:
         (
             HEAD + "stages:\n- probe:\n    epochs: many",
             (
-                "r.yaml:5: stages[0].probe.epochs: input should be a valid integer, unable to parse "
-                "string as an integer, got 'many'; correct the value"
+                "r.yaml:5: stages[0].probe.epochs: input should be a valid integer, unable to "
+                "parse string as an integer, got 'many'; correct the value"
             ),
         ),
         (
@@ -202,8 +202,8 @@ def test_what_is_written_is_read_back(value: Any) -> None:
         (
             HEAD + "stages:\n- probe:\n  epochs: 3",
             (
-                "r.yaml:4: stages[0]: expected one stage, got the keys probe, epochs; indent 'epochs' "
-                "to stand below 'probe', or start it with '- '"
+                "r.yaml:4: stages[0]: expected one stage, got the keys probe, epochs; indent "
+                "'epochs' to stand below 'probe', or start it with '- '"
             ),
         ),
         (HEAD + "stages: []", "r.yaml:3: stages: there is no stage; add one, e.g. '- finetune'"),

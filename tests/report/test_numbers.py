@@ -6,8 +6,8 @@ import math
 
 import pytest
 
+from assay.claims import Bound
 from assay.report.numbers import (
-    Bound,
     bound_words,
     difference,
     digits_apart,

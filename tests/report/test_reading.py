@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import claim, regression, statement, write
 
 from assay.errors import ArtefactError, LoadError
 from assay.report.reading import RunFiles, read_run
+from tests.report.conftest import claim, regression, stage, stated, statement, write
+
+
+def signed(content: Any) -> dict[str, Any]:
+    """A DSSE envelope around it."""
+    payload = base64.b64encode(json.dumps(content).encode()).decode()
+    return {"payloadType": "application/vnd.in-toto+json", "payload": payload, "signatures": []}
 
 
 def test_a_whole_run(reviews_run: Path) -> None:
@@ -26,7 +32,8 @@ def test_a_whole_run(reviews_run: Path) -> None:
     assert run.stages[2].keeps == ("size.*",)
     assert run.passport == (41, "9b3a" * 16)
     assert len(run.claims) == 17 and len(run.history) == 35
-    assert run.machine == "Intel Xeon, 2 cores, 1 thread"
+    assert run.machine == "Intel Xeon @ 2.90 GHz"
+    assert run.common == {"threads": "2"}
     assert run.ok is True and not run.private
 
 
@@ -34,25 +41,41 @@ def test_a_run_without_a_passport(regression_run: Path) -> None:
     run = read_run(regression_run)
     assert run.recipe_name == "loans" and run.task == "tabular-regression"
     assert run.model["name"] == "mlp" and run.private
-    assert [s.keeps for s in run.stages] == [(), ("*",)]
+    assert [s.keeps for s in run.stages] == [(), ("quality.*", "size.*")]
     assert run.stages[0].moves is None
     assert run.history == ()
 
 
-@pytest.mark.parametrize("shape", ["bare", "statement", "flat", "envelope"])
+@pytest.mark.parametrize("shape", ["bare", "statement", "envelope"])
 def test_records_are_found_in_whatever_carries_them(tmp_path: Path, shape: str) -> None:
-    stated = claim("quality.accuracy", 0.9, "fraction", 1)
-    record: dict[str, Any] = {"type": "claim", "claim": {"stage": 1, "claim": stated}}
-    if shape == "flat":
-        record = {"type": "claim", "stage": 1, "claim": stated}
-    line: Any = record if shape in ("bare", "flat") else statement(record)
+    made = claim("quality.accuracy", 0.9, "fraction", 0)
+    records = [{"type": "origin", "origin": {}}, stage(0, "audit", [], []), stated(0, made)]
+    lines: list[Any] = records if shape == "bare" else [statement(r) for r in records]
     if shape == "envelope":
-        payload = base64.b64encode(json.dumps(line).encode()).decode()
-        line = {"payloadType": "application/vnd.in-toto+json", "payload": payload, "signatures": []}
-    write(tmp_path, "model/claims.jsonl", [line])
+        lines = [signed(line) for line in lines]
+    write(tmp_path, "model/claims.jsonl", lines)
+    head = {"count": 3, "last": "ab" * 32, "files": {}}
+    write(tmp_path, "model/head.json", signed(head) if shape == "envelope" else head)
     run = read_run(tmp_path)
-    assert run.history == ((1, stated),)
-    assert [c["value"] for c in run.claims] == [0.9]
+    assert [(index, c["value"]) for index, c in run.history] == [(0, 0.9)]
+    assert [(c["kind"], c["stage"]) for c in run.claims] == [("quality.accuracy", 0)]
+    assert run.passport == (3, "ab" * 32)
+
+
+def test_stages_of_the_base_models_runs_stand_below_zero(tmp_path: Path) -> None:
+    old, new = (claim("quality.accuracy", value, "fraction", 0) for value in (0.8, 0.9))
+    first = [{"type": "origin", "origin": {"recipe": "base"}}, stage(0, "finetune", [], [])]
+    first += [stage(1, "audit", ["*"], ["quality.*"]), stated(1, old)]
+    last = [{"type": "origin", "origin": {"recipe": "mine"}}, stage(0, "audit", ["*"], [])]
+    write(tmp_path, "model/claims.jsonl", [*first, *last, stated(0, new)])
+    run = read_run(tmp_path)
+    assert run.recipe_name == "mine"
+    assert [(s.index, s.name) for s in run.stages] == [
+        (-2, "finetune"),
+        (-1, "audit"),
+        (0, "audit"),
+    ]
+    assert [index for index, _ in run.history] == [-1, 0]
 
 
 def test_one_file_is_enough(tmp_path: Path) -> None:

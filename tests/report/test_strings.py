@@ -81,5 +81,5 @@ def test_braces_in_values_stay_as_they_are() -> None:
 def test_unknown_names_are_shown_as_they_are() -> None:
     assert str(kind_name("quality.accuracy")) == "Accuracy"
     assert str(kind_name("fairness.equalised_odds")) == "Equalised odds"
-    assert str(part_name("baseline", "tfidf_logistic")) == "TF-IDF + logistic"
+    assert str(part_name("baseline", "tf-idf + logistic")) == "TF-IDF + logistic"
     assert str(part_name("baseline", "k_nearest")) == "k nearest"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from assay.report.figures import Line, confusion, curves
 from assay.report.svg import COLOURS, axes, drawing, finish, plain
@@ -20,7 +20,7 @@ def draw(text: str = "hello", name: str = "one") -> str:
 
 def test_a_chart_is_one_labelled_element_in_the_colours_of_the_page() -> None:
     source = draw()
-    root = ElementTree.fromstring(source)
+    root = ET.fromstring(source)
     assert root.tag == "svg"
     assert root.attrib["role"] == "img" and root.attrib["viewBox"] == "0 0 200 100"
     assert root.attrib["aria-labelledby"] == "one-t one-d"
@@ -45,11 +45,11 @@ def test_the_same_chart_has_the_same_bytes() -> None:
 
 
 def test_drawing_leaves_the_settings_of_matplotlib_alone() -> None:
-    import matplotlib
+    import matplotlib as mpl
 
-    before = dict(matplotlib.rcParams)
+    before = dict(mpl.rcParams)
     draw()
-    assert dict(matplotlib.rcParams) == before
+    assert dict(mpl.rcParams) == before
 
 
 def test_any_text_is_fit_for_a_chart() -> None:
@@ -57,14 +57,12 @@ def test_any_text_is_fit_for_a_chart() -> None:
     assert plain("x" * 50, 10) == "x" * 9 + "…"
     for text in ("<script>&\"'</script>", "$x^2$", "评论", "😀", "a\x0bb\ud800", ""):
         source = confusion([text, "b"], [[1, 2], [3, 4]], "c", 300, text, text)
-        shown = [element.text for element in ElementTree.fromstring(source).iter("text")]
-        assert (plain(text) in shown) is bool(text)
+        shown = [element.text for element in ET.fromstring(source).iter("text")]
+        assert not plain(text) or plain(text) in shown
 
 
 def test_a_confusion_matrix_writes_its_counts() -> None:
-    root = ElementTree.fromstring(
-        confusion(["a", "b"], [[1234, 0], [5, 15]], "c", 300, "t", "d")
-    )
+    root = ET.fromstring(confusion(["a", "b"], [[1234, 0], [5, 15]], "c", 300, "t", "d"))
     texts = [element.text for element in root.iter("text")]
     for text in ("1,234", "100.0%", "0", "0.0%", "5", "25.0%", "15", "75.0%"):
         assert text in texts
@@ -72,6 +70,6 @@ def test_a_confusion_matrix_writes_its_counts() -> None:
 
 def test_ends_of_curves_do_not_cover_each_other() -> None:
     lines = [Line("train", ((0, 1), (9, 0.500))), Line("valid", ((0, 1), (9, 0.501)), True)]
-    root = ElementTree.fromstring(curves(lines, "step", False, "c", 400, "t", "d"))
+    root = ET.fromstring(curves(lines, "step", False, "c", 400, "t", "d"))
     heights = {e.text: float(e.attrib["y"]) for e in root.iter("text")}
     assert heights["train"] - heights["valid"] > 12

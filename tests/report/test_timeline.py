@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from conftest import claim, stage, statement, write
-
 from assay.report.reading import read_run
 from assay.report.timeline import tracks
+from tests.report.conftest import claim, stage, statement, write
 
 
 def events(folder: Path) -> dict[str, list[str]]:
@@ -21,7 +20,7 @@ def test_reviews(reviews_run: Path) -> None:
     assert found["Accuracy|food-reviews, valid split"] == ["", "added", "voided", "", ""]
     assert found["Parameters|None"] == ["", "added", "kept", "again", "kept"]
     assert found["Size on disk|None"] == ["", "added", "kept", "again", "again"]
-    assert found["Latency, median|batch 1, runtime eager"] == [
+    assert found["Latency, median|batch 1, runtime torch"] == [
         "", "added", "voided", "again", "voided"]  # fmt: skip
     assert found["Latency, median|batch 1, runtime onnxruntime"] == ["", "", "", "", "added"]
 
@@ -35,7 +34,7 @@ def test_cells_hold_the_value_of_their_time(reviews_run: Path) -> None:
 def test_a_void_claim_says_which_stage_voided_it(reviews_run: Path) -> None:
     found = {f"{t.name}|{t.about}": str(t.why) for t in tracks(read_run(reviews_run)) if t.why}
     assert found["Accuracy|food-reviews, valid split"] == "voided by stage 2, finetune"
-    assert found["Latency, median|batch 1, runtime eager"] == "voided by stage 4, export"
+    assert found["Latency, median|batch 1, runtime torch"] == "voided by stage 4, export"
 
 
 def test_without_a_passport_the_plan_says_what_stages_keep(regression_run: Path) -> None:

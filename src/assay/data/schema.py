@@ -12,7 +12,7 @@ is not read for it. Its rules, in order:
 | strings that are all ISO 8601 dates | `time` |
 | strings that are all numbers (no leading zeros), with over 20 distinct | `numeric` |
 | strings with 40 characters or more on average that are over 20 or nearly all differ | `text` |
-| strings that nearly all differ (over half of the rows, over 50), of 3 words or more | `text` |
+| strings that nearly all differ (over half of the rows, over 20), of 3 words or more | `text` |
 | other strings that nearly all differ | dropped: an identifier |
 | other strings | `categorical` |
 | nothing but missing values | dropped |
@@ -38,10 +38,8 @@ Role = Literal["feature", "label", "id", "unit", "group", "site", "sensitive", "
 TEXT_LENGTH = 40.0
 #: and so are strings of this many words on average that nearly all differ
 TEXT_WORDS = 3.0
-#: at most this many distinct values may be a code rather than a quantity
+#: at most this many distinct values may be a code rather than a quantity or an identifier
 FEW = 20
-#: above this many distinct short strings, in over half of the rows, a column is an identifier
-IDENTIFIER = 50
 #: a number as people write it; one that begins with a zero is a code
 _NUMBER = r"^\s*[-+]?(0|[1-9][0-9]*|0?\.[0-9]+|(0|[1-9][0-9]*)\.[0-9]*)([eE][-+]?[0-9]+)?\s*$"
 #: a date, perhaps with a time, as ISO 8601 writes it
@@ -369,7 +367,7 @@ def _infer_string(values: pa.ChunkedArray) -> tuple[Kind, bool]:
     mostly = count > len(values) / 2
     if (count > FEW or mostly) and pc.mean(pc.utf8_length(values)).as_py() >= TEXT_LENGTH:
         return "text", True
-    if count > IDENTIFIER and mostly:
+    if count > FEW and mostly:
         words_each = pc.mean(pc.count_substring_regex(values, r"\S+")).as_py()
         return ("text", True) if words_each >= TEXT_WORDS else ("categorical", False)
     return "categorical", True

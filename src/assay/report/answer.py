@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Required:
         bound: the bound in words.
         interval, n: as shown.
         ok: whether it holds.
+        void: whether the value is one that a later stage voided.
         margin: by how much it holds or misses.
         miss: the sentence that says what is wrong, where it does not hold.
         strip: its picture.
@@ -79,6 +81,7 @@ class Required:
     interval: Phrase | None
     n: Phrase | None
     ok: bool
+    void: bool
     margin: Phrase | None
     miss: Phrase | None
     strip: str
@@ -135,6 +138,7 @@ def _required(run: RunFiles, item: Mapping[str, Any], place: int) -> Required:
         interval=interval,
         n=None if n is None else say("rows.n", n=f"{n:,}"),
         ok=ok,
+        void=claim.get("status") == "void",
         margin=_margin(bound, value, unit, kind, ok),
         miss=None if ok else _miss(run, claim, bound, raw, words, text),
         strip=_strip(claim, bound, value, ok, place, (text, interval, words)),
@@ -238,12 +242,17 @@ def main_claim(run: RunFiles) -> Mapping[str, Any]:
 def quality_evidence(run: RunFiles, claim: Mapping[str, Any]) -> Mapping[str, Any]:
     """What the audit that stated a claim kept for the report."""
     stage = as_index(claim.get("stage"))
-    found = run.evidence.get((-1 if stage is None else stage, "quality"))
-    if found is None:
-        found = next(
-            (e for (_, name), e in reversed(list(run.evidence.items())) if name == "quality"), {}
-        )
-    return as_map(found)
+    found = [
+        (at, evidence)
+        for (at, name), evidence in run.evidence.items()
+        if re.fullmatch(r"quality(-\d+)?", name)
+    ]
+
+    def closeness(item: tuple[int, Mapping[str, Any]]) -> tuple[bool, bool, int]:
+        at, evidence = item
+        return at == stage, evidence.get("split") in (None, claim.get("split")), at
+
+    return max(found, key=closeness, default=(0, {}))[1]
 
 
 @dataclass(frozen=True)
@@ -279,7 +288,7 @@ def baselines(run: RunFiles, claim: Mapping[str, Any]) -> list[Baseline]:
 
 
 def _headline_sentences(run: RunFiles, missed: set[str]) -> list[Phrase]:
-    """What the main claim says, and against what; its value is not told again if it was `missed`."""
+    """What the main claim says, and against what; not its value again if it was `missed`."""
     claim = main_claim(run)
     if not claim:
         return []
@@ -297,7 +306,7 @@ def _headline_sentences(run: RunFiles, missed: set[str]) -> list[Phrase]:
         "interval": say("verdict.interval", level=f"{100 * level:g}%", interval=interval)
         if interval
         else "",
-        "n": say("verdict.n", n=f"{n:,}") if n is not None else "",
+        "n": _counted(run, n),
     }
     first = (
         say("verdict.model", **values, where=where)
@@ -305,6 +314,12 @@ def _headline_sentences(run: RunFiles, missed: set[str]) -> list[Phrase]:
         else say("verdict.model_bare", **values)
     )
     return [first, *_against_baseline(run, claim)]
+
+
+def _counted(run: RunFiles, n: int | None) -> Phrase | str:
+    if n is None:
+        return ""
+    return say("verdict.n_units" if run.data.get("unit") else "verdict.n", n=f"{n:,}")
 
 
 def _against_baseline(run: RunFiles, claim: Mapping[str, Any]) -> list[Phrase]:

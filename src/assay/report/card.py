@@ -85,10 +85,10 @@ def render(run: RunFiles) -> str:
 
 
 def escaped(text: object) -> str:
-    """Text as Markdown that reads as itself, on one line.
+    r"""Text as Markdown that reads as itself, on one line.
 
     >>> escaped("a|b *c* <i>")
-    'a\\\\|b \\\\*c\\\\* \\\\<i\\\\>'
+    'a\\|b \\*c\\* \\<i\\>'
     """
     return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
 
@@ -148,7 +148,8 @@ def _front_matter(run: RunFiles, found: list[Track]) -> str:
     license_name = str(run.model.get("license") or "unknown")
     if license_name.lower() in _LICENSES:
         head["license"] = license_name.lower()
-    else:
+    elif run.model.get("pretrained"):
+        # a model made from scratch has no licence but the one its maker will give it
         head |= {"license": "other", "license_name": license_name}
     if run.task in _TASKS:
         head["pipeline_tag"] = _TASKS[run.task]

@@ -12,6 +12,7 @@ from assay.report.svg import COLOURS, axes, drawing, finish, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.ticker import FuncFormatter
 
 #: widths in pixels of a chart that fills the page, half or a third of it, and a phone
 FULL, HALF, THIRD, NARROW = 960.0, 470.0, 306.0, 340.0
@@ -213,7 +214,7 @@ def curves(
     lines: Sequence[Line], axis: str, percent: bool, name: str, width: float, title: str, about: str
 ) -> str:
     """Lines labelled at their ends."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     ends = max(len(line.label) for line in lines) * 7.0 + 14
     with drawing(width, 230) as figure:
@@ -233,9 +234,7 @@ def curves(
         one.set_ylim(*_spread(values, 0.06, 0.06))
         one.yaxis.set_major_locator(MaxNLocator(4))
         one.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        one.yaxis.set_major_formatter(
-            FuncFormatter(lambda y, _: f"{100 * y:.4g}%" if percent else f"{y:,.6g}")
-        )
+        one.yaxis.set_major_formatter(_ticks(percent))
         one.grid(axis="y")
         one.margins(x=0.02)
         one.set_xlabel(plain(axis), labelpad=6)
@@ -329,7 +328,7 @@ def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) ->
 
 
 def unit_square(
-    points: Sequence[tuple[float, float]],
+    lines: Sequence[Sequence[tuple[float, float]]],
     marked: bool,
     words: tuple[str, str, str],
     name: str,
@@ -337,24 +336,23 @@ def unit_square(
     title: str,
     about: str,
 ) -> str:
-    """A curve in the unit square beside its diagonal: ROC, or reliability (`marked` points).
+    """Curves in the unit square beside its diagonal: ROC, or reliability.
 
-    Args:
-        points: (x, y), both 0 to 1.
-        marked: draw the points too.
-        words: x axis, y axis, what the diagonal is.
-        name, width, title, about: as for every chart.
+    `lines` holds the points (x, y) of each curve, all from 0 to 1; they are `marked` or not.
+    `words` are those of the x axis, the y axis and the diagonal.
     """
     side = min(width - 60, 330.0)
     with drawing(width, side + 52) as figure:
         one = axes(figure, 50, 44, width - 50 - side, 8)
         one.plot([0, 1], [0, 1], color=COLOURS["other"], linewidth=1.2, dashes=(3, 3))
-        x, y = zip(*points, strict=True)
-        if not marked:
-            one.fill_between(x, y, 0, color=COLOURS["model"], alpha=0.1, linewidth=0)
-        one.plot(x, y, color=COLOURS["model"], linewidth=2.2, clip_on=False,
-                 marker="o" if marked else None, markersize=7,
-                 markeredgecolor=COLOURS["paper"], markeredgewidth=1.2)  # fmt: skip
+        alone = len(lines) == 1
+        for points in lines:
+            x, y = zip(*points, strict=True)
+            if alone and not marked:
+                one.fill_between(x, y, 0, color=COLOURS["model"], alpha=0.1, linewidth=0)
+            one.plot(x, y, color=COLOURS["model"], linewidth=2.2 if alone else 1.4, clip_on=False,
+                     alpha=1 if alone else 0.7, marker="o" if marked else None, markersize=7,
+                     markeredgecolor=COLOURS["paper"], markeredgewidth=1.2)  # fmt: skip
         one.text(0.72, 0.68, plain(words[2], 20), color=COLOURS["muted"], va="top")
         one.set_xlim(0, 1)
         one.set_ylim(0, 1)
@@ -364,3 +362,39 @@ def unit_square(
         one.set_xlabel(plain(words[0]), labelpad=5)
         one.set_ylabel(plain(words[1]), labelpad=5)
         return finish(figure, name, title, about)
+
+
+def scatter(
+    points: Sequence[tuple[float, float]],
+    words: tuple[str, str],
+    name: str,
+    width: float,
+    title: str,
+    about: str,
+) -> str:
+    """Points (true, predicted) beside the diagonal; `words` name the axes."""
+    from matplotlib.ticker import MaxNLocator
+
+    side = min(width - 76, 330.0)
+    ends = _spread([end for point in points for end in point], 0.04, 0.04)
+    with drawing(width, side + 52) as figure:
+        one = axes(figure, 66, 44, width - 66 - side, 8)
+        one.plot(ends, ends, color=COLOURS["other"], linewidth=1.2, dashes=(3, 3))
+        x, y = zip(*points, strict=True)
+        one.plot(x, y, "o", color=COLOURS["model"], markersize=4, alpha=0.45, markeredgewidth=0)
+        one.set_xlim(*ends)
+        one.set_ylim(*ends)
+        for axis in (one.xaxis, one.yaxis):
+            axis.set_major_locator(MaxNLocator(4))
+            axis.set_major_formatter(_ticks(False))
+        one.grid()
+        one.set_xlabel(plain(words[0]), labelpad=5)
+        one.set_ylabel(plain(words[1]), labelpad=5)
+        return finish(figure, name, title, about)
+
+
+def _ticks(percent: bool) -> FuncFormatter:
+    """Numbers on an axis: 1,500 or 84%."""
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda y, _: f"{100 * y:.4g}%" if percent else f"{y:,.6g}")

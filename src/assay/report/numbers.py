@@ -31,6 +31,7 @@ _LESS = frozenset(
     {
         "rmse",
         "mae",
+        "median_ae",
         "mse",
         "mape",
         "log_loss",
@@ -47,7 +48,7 @@ _LESS = frozenset(
         "demographic_parity",
     }
 )
-_UNITLESS = frozenset({"", "1", "ratio", "none", "number", "score", "fraction", "count"})
+_UNITLESS = frozenset({"", "1", "ratio", "none", "label", "number", "score", "fraction", "count"})
 
 
 def metric_of(kind: str) -> str:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from assay.files import write_bytes
 from assay.report import sections
 from assay.report.answer import answer
-from assay.report.pictures import baseline_chart, error_charts, learning_charts
-from assay.report.reading import RunFiles, read_run
+from assay.report.pictures import baseline_chart, error_charts, learning_charts, mistakes
+from assay.report.reading import RunFiles, as_map, read_run
 from assay.report.strings import LANGUAGE, Phrase, say
 from assay.report.timeline import EVENTS, Track, tracks
 
@@ -94,6 +94,7 @@ def view(run: RunFiles) -> Mapping[str, Any]:
         "more_learning": more_learning,
         "errors": errors,
         "errors_stage": errors_stage,
+        "mistakes": mistakes(run),
         "cost": sections.cost(run, found),
         "data": sections.data(run),
         "recipe": sections.coloured(run.recipe_text),
@@ -105,7 +106,7 @@ def view(run: RunFiles) -> Mapping[str, Any]:
 
 
 def _foot(run: RunFiles) -> Phrase:
-    version = run.environment.get("assay") or run.environment.get("assay_version")
+    version = as_map(run.environment.get("versions")).get("assay")
     return say("page.foot", version=version) if isinstance(version, str) else say("page.foot_plain")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from assay.report.figures import (
     confusion,
     curves,
     dots,
+    scatter,
     twice,
     unit_square,
 )
@@ -33,8 +35,9 @@ from assay.report.timeline import kind_of, unit_of, value_of
 
 #: metrics of a curve that are shares of rows
 PERCENTAGES = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv"}
-#: most panels of the baseline chart, classes of a confusion matrix, points of a curve, curves
-PANELS, CLASSES, POINTS, STAGES = 3, 12, 60, 6
+#: most panels of the baseline chart, classes of a picture, points of a curve, stages with curves,
+#: mistakes
+PANELS, CLASSES, POINTS, STAGES, MISTAKES = 3, 12, 60, 6, 8
 
 
 def headline_claims(run: RunFiles) -> list[Mapping[str, Any]]:
@@ -133,13 +136,8 @@ def _curve(lines: Sequence[Mapping[str, Any]], metric: str, stage: StageEntry) -
     axis = "step" if any(as_index(line.get("step")) is not None for line in lines) else "epoch"
     found: list[Line] = []
     for split in sorted({str(line.get("split") or "train") for line in lines}):
-        points = [
-            (x, y)
-            for line in lines
-            if str(line.get("split") or "train") == split
-            and (x := number(line.get(axis))) is not None
-            and (y := number(line.get(metric))) is not None
-        ]
+        mine = [line for line in lines if str(line.get("split") or "train") == split]
+        points = _points(mine, axis, metric)
         if points:
             known = split if split not in ("train", "valid") else str(say(f"learning.{split}"))
             found.append(Line(known, thinned(sorted(points)), split != "train"))
@@ -172,6 +170,18 @@ def _curve(lines: Sequence[Mapping[str, Any]], metric: str, stage: StageEntry) -
     )
 
 
+def _points(
+    lines: Sequence[Mapping[str, Any]], axis: str, metric: str
+) -> list[tuple[float, float]]:
+    """Points of one split: those of single steps, where there are, else the means of epochs."""
+    found: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    for line in lines:
+        x, y = number(line.get(axis)), number(line.get(metric))
+        if x is not None and y is not None:
+            found[line.get("kind") == "step"].append((x, y))
+    return found[True] if len(found[True]) > 1 else found[False]
+
+
 def thinned(
     points: Sequence[tuple[float, float]], most: int = POINTS
 ) -> tuple[tuple[float, float], ...]:
@@ -190,11 +200,10 @@ def thinned(
 
 def error_charts(run: RunFiles) -> tuple[list[Chart], int]:
     """Confusion matrix, ROC and reliability of the newest audit that kept them; its stage."""
-    for (stage, name), evidence in reversed(list(run.evidence.items())):
-        if name not in ("quality", "calibration"):
-            continue
+    for (stage, _), evidence in reversed(list(run.evidence.items())):
         width = _room(evidence)
-        made = (part(evidence, width) for part in (_confusion, _roc, _reliability))
+        parts = (_confusion, _roc, _reliability, _scatter)
+        made = (part(evidence, width) for part in parts)
         found = [chart for chart in made if chart]
         if found:
             return found, stage
@@ -267,7 +276,7 @@ def _square_points(value: Any) -> list[tuple[float, float]]:
     found = []
     for item in as_list(value):
         if isinstance(item, Mapping):
-            item = [item.get("predicted"), item.get("observed")]
+            item = [item.get("confidence"), item.get("frequency")]
         point = pair(as_list(item)[:2])
         if point is not None and all(-1e-9 <= end <= 1 + 1e-9 for end in point):
             found.append(point)
@@ -275,17 +284,19 @@ def _square_points(value: Any) -> list[tuple[float, float]]:
 
 
 def _roc(evidence: Mapping[str, Any], width: float) -> Chart | None:
-    points = _square_points(evidence.get("curve_roc"))
-    if len(points) < 2:
+    many = as_map(evidence.get("curves_roc"))
+    curves = [_square_points(curve) for curve in [evidence.get("curve_roc"), *many.values()]]
+    curves = [points for points in curves if len(points) > 1][:CLASSES]
+    if not curves:
         return None
-    if len(points) > 400:
-        points = [points[round(i * (len(points) - 1) / 399)] for i in range(400)]
     area = number(as_map(evidence.get("metrics")).get("auroc"))
     caption = [say("errors.roc_area", auroc=shown(area, "", "quality.auroc"))] if area else []
+    if len(curves) > 1:
+        caption.append(say("errors.roc_classes"))
     words = str(say("errors.fpr")), str(say("errors.tpr")), str(say("errors.chance"))
     return twice(
         "roc", say("errors.roc"), say("errors.roc_about"),
-        partial(unit_square, points, False, words), width, caption,
+        partial(unit_square, curves, False, words), width, caption,
     )  # fmt: skip
 
 
@@ -300,5 +311,43 @@ def _reliability(evidence: Mapping[str, Any], width: float) -> Chart | None:
     )
     return twice(
         "reliability", say("errors.reliability"), say("errors.reliability_about"),
-        partial(unit_square, points, True, words), width,
+        partial(unit_square, [points], True, words), width,
     )  # fmt: skip
+
+
+def _scatter(evidence: Mapping[str, Any], width: float) -> Chart | None:
+    points = [point for item in as_list(evidence.get("scatter")) if (point := pair(item))]
+    if len(points) < 2:
+        return None
+    words = str(say("errors.true_value")), str(say("errors.predicted_value"))
+    return twice(
+        "scatter", say("errors.scatter"), say("errors.scatter_about", n=f"{len(points):,}"),
+        partial(scatter, points, words), width,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction that the model was sure of."""
+
+    id: str
+    label: str
+    prediction: str
+    probability: str
+
+
+def mistakes(run: RunFiles) -> list[Mistake]:
+    """The most confident mistakes of the newest audit; none of private data."""
+    if run.private:
+        return []
+    found = (e["mistakes"] for e in reversed(list(run.evidence.values())) if e.get("mistakes"))
+    rows = [as_map(row) for row in as_list(next(found, None))][:MISTAKES]
+    return [
+        Mistake(
+            id=str(row.get("id", "")),
+            label=str(row.get("label", "")),
+            prediction=str(row.get("prediction", "")),
+            probability=shown(row.get("probability"), "fraction"),
+        )
+        for row in rows
+    ]

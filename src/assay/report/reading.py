@@ -29,7 +29,7 @@ class StageEntry:
     """One stage as the passport (or else the plan) records it.
 
     Attributes:
-        index: its place in the recipe, from 0.
+        index: its place in the recipe, from 0; below 0 for stages of the base model's runs.
         name: its name.
         keeps: patterns of the kinds it keeps; None where nobody recorded them.
         reads: its readings of data (`split`, `influences`, `why`, `private`).
@@ -104,10 +104,17 @@ class RunFiles:
 
     @property
     def machine(self) -> str:
-        """The machine of every claim that names one; empty where there are several, or none."""
-        named = {str(as_map(claim.get("conditions")).get("machine") or "") for claim in self.claims}
-        named.discard("")
-        return named.pop() if len(named) == 1 else ""
+        """The machine that the run ran on; empty where it was not recorded."""
+        return str(self.environment.get("machine") or "")
+
+    @property
+    def common(self) -> Mapping[str, Any]:
+        """Conditions that never vary in this run, and so need not be told with every claim."""
+        found: dict[str, set[str]] = {"machine": set(), "threads": set()}
+        for claim in self.claims:
+            for key, value in as_map(claim.get("conditions")).items():
+                found.setdefault(key, set()).add(str(value))
+        return {k: min(found[k]) for k in ("machine", "threads") if len(found[k]) == 1}
 
     def stage(self, index: object) -> StageEntry | None:
         """The stage of an index."""
@@ -337,27 +344,27 @@ Passport = tuple[
 
 
 def _passport(path: Path) -> Passport:
-    """(origin, stage records, claims with their stage, number of records) of claims.jsonl."""
+    """What claims.jsonl records.
+
+    Stages are numbered as `assay.claims.replay` does: from 0 in the last run, below 0 in the runs
+    of the models that this one descends from.
+    """
     origin: Mapping[str, Any] = {}
     stages: list[Mapping[str, Any]] = []
     history: list[tuple[int, Mapping[str, Any]]] = []
     lines = [line for line in _text(path).splitlines() if line.strip()]
+    before = 0
     for place, line in enumerate(lines, 1):
         record = _record(parse_json(line, f"{path}:{place}"), f"{path}:{place}")
-        kind = record.get("type")
-        body = record.get(str(kind))
-        body = body if isinstance(body, Mapping) else record
-        if kind == "origin":
-            origin = body
-        elif kind == "stage":
+        body = as_map(record.get(str(record.get("type"))))
+        if record.get("type") == "origin":
+            origin, before = body, len(stages)
+        elif record.get("type") == "stage":
             stages.append(body)
-        elif kind == "claim":
-            # the claim stands beside the index of its stage, wherever the record nests the two
-            claim = first_map(body.get("claim"), body)
-            index = as_index(body.get("stage", record.get("stage")))
-            if "kind" in claim and index is not None:
-                history.append((index, claim))
-    return origin, tuple(stages), tuple(history), len(lines)
+        elif record.get("type") == "claim":
+            history.append((len(stages) - 1, as_map(body.get("claim"))))
+    placed = tuple({**stage, "index": n - before} for n, stage in enumerate(stages))
+    return origin, placed, tuple((n - before, claim) for n, claim in history), len(lines)
 
 
 def _record(line: Any, where: str) -> Mapping[str, Any]:
@@ -382,8 +389,6 @@ def _claims_of(history: tuple[tuple[int, Mapping[str, Any]], ...]) -> tuple[Mapp
 
 
 def _head(path: Path) -> str:
-    head = _optional_json(path)
-    for key in ("last", "last_hash", "head", "hash"):
-        if isinstance(head.get(key), str):
-            return str(head[key])
-    return ""
+    """Hash of the last line of the passport, from a signed or a plain head."""
+    head = _record(_optional_json(path), str(path))
+    return str(head["last"]) if isinstance(head.get("last"), str) else ""

@@ -81,10 +81,7 @@ def numbers(run: RunFiles) -> Numbers | None:
                     number(claim.get("value")) == best,
                 ),
                 interval=interval_of(run, claim),
-                others=tuple(
-                    Value(shown(a, unit, kind), exact(a), a == best)
-                    for a in amounts
-                ),
+                others=tuple(Value(shown(a, unit, kind), exact(a), a == best) for a in amounts),
             )
         )
     level = 100 * (number(claims[0].get("level")) or 0.95)
@@ -98,7 +95,7 @@ class Cost:
     tiles: tuple[Track, ...]
     columns: tuple[Phrase, ...]
     latencies: tuple[tuple[Phrase, tuple[Track | None, ...]], ...]
-    machine: str
+    machine: Phrase | None
 
 
 def cost(run: RunFiles, tracks: list[Track]) -> Cost | None:
@@ -116,8 +113,15 @@ def cost(run: RunFiles, tracks: list[Track]) -> Cost | None:
         tuple(tiles),
         tuple(kind_name(kind) for kind in kinds),
         tuple((about, tuple(row.get(kind) for kind in kinds)) for about, row in rows.values()),
-        run.machine,
+        _machine(run),
     )
+
+
+def _machine(run: RunFiles) -> Phrase | None:
+    machine, threads = run.common.get("machine") or run.machine, run.common.get("threads")
+    if not machine:
+        return None
+    return say("cost.threads", machine=machine, n=threads) if threads else literal(machine)
 
 
 @dataclass(frozen=True)
@@ -274,7 +278,7 @@ def facts(run: RunFiles) -> list[tuple[Phrase, Phrase]]:
     times = [stage.seconds for stage in run.stages if stage.seconds is not None]
     if times:
         found.append(("time", duration(sum(times))))
-    names = [stage.name for stage in run.stages]
+    names = [stage.name for stage in run.stages if stage.index >= 0]
     if len(names) > 6:
         found.append(
             ("stages", say("fact.stages_many", count=len(names), first=names[0], last=names[-1]))

@@ -6,6 +6,7 @@ written, so that one page can show it in several languages: a language is one mo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -72,6 +73,7 @@ TABLE: dict[str, dict[str, str]] = {
     "verdict.model_bare": {"en": "{metric} is {value}{interval}{n}."},
     "verdict.interval": {"en": " ({level} interval {interval})"},
     "verdict.n": {"en": ", {n} rows"},
+    "verdict.n_units": {"en": ", {n} privacy units"},
     "verdict.void_headline": {
         "en": "{metric} was {value}, but a later stage changed the model and it was not measured "
         "again."
@@ -141,6 +143,7 @@ TABLE: dict[str, dict[str, str]] = {
     "interval.level": {"en": "{level} interval {interval}"},
     "rows.n": {"en": "n = {n}"},
     "where.split": {"en": "{dataset}, {split} split"},
+    "where.folds": {"en": "{dataset}, out of fold"},
     "where.dataset": {"en": "{dataset}"},
     "condition": {"en": "{name} {value}"},
     # statuses and events
@@ -221,6 +224,18 @@ TABLE: dict[str, dict[str, str]] = {
     "errors.fpr": {"en": "false positive rate"},
     "errors.tpr": {"en": "true positive rate"},
     "errors.chance": {"en": "chance"},
+    "errors.roc_classes": {"en": "One line a class, each against the rest."},
+    "errors.scatter": {"en": "Predictions"},
+    "errors.scatter_about": {
+        "en": "Predicted against true value of {n} rows; the diagonal is a perfect prediction."
+    },
+    "errors.true_value": {"en": "true value"},
+    "errors.predicted_value": {"en": "predicted value"},
+    "errors.mistakes": {"en": "The most confident mistakes"},
+    "errors.row": {"en": "Row"},
+    "errors.true_label": {"en": "True class"},
+    "errors.predicted_label": {"en": "Predicted class"},
+    "errors.probability": {"en": "Probability"},
     "errors.reliability": {"en": "Reliability"},
     "errors.reliability_about": {
         "en": "Observed frequency against predicted probability; the diagonal is perfect "
@@ -234,6 +249,7 @@ TABLE: dict[str, dict[str, str]] = {
     "cost.latency": {"en": "Latency"},
     "cost.conditions": {"en": "Conditions"},
     "cost.machine": {"en": "Measured on {machine}. Another machine gives other times."},
+    "cost.threads": {"en": "{machine} with {n} threads"},
     # data
     "data.title": {"en": "The data"},
     "data.name": {"en": "Name"},
@@ -350,9 +366,7 @@ TABLE: dict[str, dict[str, str]] = {
     "baseline.linear": {"en": "linear regression"},
     "baseline.ridge": {"en": "ridge regression"},
     "baseline.gradient_boosting": {"en": "gradient boosting"},
-    "baseline.tfidf": {"en": "TF-IDF + logistic"},
-    "baseline.tfidf_logistic": {"en": "TF-IDF + logistic"},
-    "baseline.tf_idf": {"en": "TF-IDF + logistic"},
+    "baseline.tf_idf_logistic": {"en": "TF-IDF + logistic"},
     # kinds of claim (others are shown by their own name)
     "kind.quality.accuracy": {"en": "Accuracy"},
     "kind.quality.balanced_accuracy": {"en": "Balanced accuracy"},
@@ -369,6 +383,7 @@ TABLE: dict[str, dict[str, str]] = {
     "kind.quality.mcc": {"en": "MCC"},
     "kind.quality.rmse": {"en": "RMSE"},
     "kind.quality.mae": {"en": "Mean absolute error"},
+    "kind.quality.median_ae": {"en": "Median absolute error"},
     "kind.quality.r2": {"en": "R²"},
     "kind.size.parameters": {"en": "Parameters"},
     "kind.size.bytes": {"en": "Size on disk"},
@@ -376,6 +391,7 @@ TABLE: dict[str, dict[str, str]] = {
     "kind.latency.p50_ms": {"en": "Latency, median"},
     "kind.latency.p99_ms": {"en": "Latency, 99th percentile"},
     "kind.agreement.top1": {"en": "Export agreement"},
+    "kind.agreement.max_abs": {"en": "Export, largest difference"},
     "kind.calibration.ece": {"en": "Calibration error (ECE)"},
     "kind.privacy.epsilon": {"en": "Privacy loss ε"},
     "kind.sparsity.zeros": {"en": "Zero weights"},
@@ -452,7 +468,7 @@ def part_name(group: str, name: str) -> Phrase:
     >>> str(part_name("baseline", "mean")), str(part_name("baseline", "my_own"))
     ('mean', 'my own')
     """
-    key = f"{group}.{name.lower().replace('-', '_').replace(' ', '_')}"
+    key = f"{group}.{re.sub('[^a-z0-9]+', '_', name.lower())}"
     return Phrase(key) if key in TABLE else literal(name.replace("_", " "))
 
 

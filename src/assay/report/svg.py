@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,12 +71,12 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
 
     One point of matplotlib is one pixel of the page. No global state of matplotlib is touched.
     """
-    import matplotlib
+    import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
     settings: Any = _settings()  # matplotlib types every key of its settings
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with mpl.rc_context(settings), warnings.catch_warnings():
         # the page's own font draws the text: that matplotlib's lacks a letter does not matter
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         figure = Figure(figsize=(width / 72, height / 72), dpi=72)
@@ -85,9 +85,9 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
 
 
 def plain(text: object, longest: int = 200) -> str:
-    """Text fit for a chart: one line, no control characters, no longer than `longest`.
+    r"""Text fit for a chart: one line, no control characters, no longer than `longest`.
 
-    >>> plain("a\\n<b>\\x00"), plain("a very long name", 8)
+    >>> plain("a\n<b>\x00"), plain("a very long name", 8)
     ('a <b>', 'a very…')
     """
     line = " ".join(_UNFIT.sub(" ", str(text)).split())
@@ -129,7 +129,7 @@ def finish(figure: Figure, name: str, title: str, about: str) -> str:
 
 def clean(source: str, name: str, title: str, about: str) -> str:
     """Make an SVG document of matplotlib's an element of the page (see `finish`)."""
-    root = ElementTree.fromstring(source)
+    root = ET.fromstring(source)
     _, _, width, height = root.attrib["viewBox"].split()
     kept = set(re.findall(r"url\(#([^)]+)\)", source)) | set(
         re.findall(r'xlink:href="#([^"]+)"', source)
@@ -153,13 +153,13 @@ def clean(source: str, name: str, title: str, about: str) -> str:
         }
     )
     for place, (tag, text) in enumerate((("title", title), ("desc", about))):
-        label = ElementTree.Element(tag, {"id": f"{name}-{tag[0]}"})
+        label = ET.Element(tag, {"id": f"{name}-{tag[0]}"})
         label.text = plain(text, 2000)
         root.insert(place, label)
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+    return ET.tostring(root, encoding="unicode", short_empty_elements=False)
 
 
-def _flatten(element: ElementTree.Element) -> None:
+def _flatten(element: ET.Element) -> None:
     """Take out what is empty or unseen, and groups that only hold others together."""
     children = []
     for child in list(element):
@@ -175,7 +175,7 @@ def _flatten(element: ElementTree.Element) -> None:
     element.extend(children)
 
 
-def _tidy(element: ElementTree.Element, name: str, kept: set[str]) -> None:
+def _tidy(element: ET.Element, name: str, kept: set[str]) -> None:
     element.tag = element.tag.removeprefix(_NAMESPACE)
     if element.tag != "text":
         element.text = None

@@ -107,16 +107,20 @@ def interval_of(run: RunFiles, claim: Mapping[str, Any]) -> Phrase | None:
 def where_of(claim: Mapping[str, Any]) -> Phrase | None:
     """`reviews, test split`."""
     dataset, split = claim.get("dataset"), claim.get("split")
+    if dataset and split == "out-of-fold":
+        return say("where.folds", dataset=dataset)
     if dataset and split:
         return say("where.split", dataset=dataset, split=split)
     return say("where.dataset", dataset=dataset or split) if dataset or split else None
 
 
 def conditions_of(run: RunFiles, claim: Mapping[str, Any]) -> Phrase | None:
-    """`batch 1, runtime onnx`; the machine only where there are several."""
-    conditions = dict(as_map(claim.get("conditions")))
-    if run.machine:
-        conditions.pop("machine", None)
+    """`batch 1, runtime onnx`; nothing that is the same for every claim of the run."""
+    conditions = {
+        key: value
+        for key, value in as_map(claim.get("conditions")).items()
+        if key not in run.common
+    }
     return chain(
         say(
             "condition",
@@ -224,8 +228,10 @@ def _why(run: RunFiles, claim: Mapping[str, Any], cells: tuple[Cell, ...]) -> Ph
     stage = voided_by(run, cells)
     if status == "void" and stage is not None:
         return say("claims.voided_by", index=stage.index, name=stage.name)
+    if status in ("holds", "void") or not status:
+        return None
     measured, value = number(claim.get("measured")), number(claim.get("value"))
-    if status == "fails" and measured is not None and value is not None and measured != value:
+    if measured is not None and value is not None and measured != value:
         unit, kind = unit_of(claim), kind_of(claim)
         extra = digits_apart(value, measured, unit, kind)
         return say(
@@ -233,4 +239,4 @@ def _why(run: RunFiles, claim: Mapping[str, Any], cells: tuple[Cell, ...]) -> Ph
             claimed=shown(value, unit, kind, extra),
             measured=shown(measured, unit, kind, extra),
         )
-    return None
+    return literal(claim["why"]) if claim.get("why") else None

@@ -148,14 +148,13 @@ def tune(
             TypeError,
         ):  # a damaged memory of timings is only worth forgetting
             path.unlink(missing_ok=True)
-    steps = {option: _stepper(network, moving, inputs, option) for option in options}
+    layouts = {option.channels_last for option in options}
+    twins = {layout: _Twin(network, moving, layout) for layout in sorted(layouts)}
     seconds = {option: float("inf") for option in options}
     spent, rounds = 0.0, 0
     while rounds < 3 or (spent < _SECONDS and rounds < 30):
-        for option, step in steps.items():
-            start = time.perf_counter()
-            step()
-            took = time.perf_counter() - start
+        for option in options:
+            took = twins[option.channels_last].seconds(inputs, option)
             spent += took
             if rounds > 0:  # the first round warms up
                 seconds[option] = min(seconds[option], took)
@@ -169,27 +168,30 @@ def tune(
     return best, {option.name: value for option, value in seconds.items()}
 
 
-def _stepper(
-    network: nn.Module, moving: set[str], inputs: dict[str, torch.Tensor], kernel: Kernel
-) -> Any:
-    twin = copy.deepcopy(network).train()
-    use_attention(twin, kernel.attention)
-    for name, parameter in twin.named_parameters():
-        parameter.grad = None
-        parameter.requires_grad_(name in moving)
-    if kernel.channels_last:
-        twin = twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+class _Twin:
+    """A copy of a network that takes a step with any kernel of one memory layout."""
 
-    def step() -> None:
+    def __init__(self, network: nn.Module, moving: set[str], channels_last: bool) -> None:
+        self._network = copy.deepcopy(network).train()
+        for name, parameter in self._network.named_parameters():
+            parameter.grad = None
+            parameter.requires_grad_(name in moving)
+        if channels_last:
+            self._network = self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def seconds(self, inputs: dict[str, torch.Tensor], kernel: Kernel) -> float:
+        """Wall time of a forward and a backward pass."""
+        use_attention(self._network, kernel.attention)
         # a timing must not move the generator on which training's dropout depends
         with torch.random.fork_rng(devices=[]):
+            start = time.perf_counter()
             with kernel.autocast():
-                outputs = twin(**inputs)
+                outputs = self._network(**inputs)
             outputs.float().square().mean().backward()
-        for parameter in twin.parameters():
+            took = time.perf_counter() - start
+        for parameter in self._network.parameters():
             parameter.grad = None
-
-    return step
+        return took
 
 
 def _key(

