@@ -34,7 +34,7 @@ def test_every_key_in_use_is_in_the_table() -> None:
     used = {
         key
         for text in SOURCES.values()
-        for key in re.findall(r'\b(?:say|t|plural|Phrase)\(\s*"([a-z_0-9.]+)"[,)]', text)
+        for key in re.findall(r"\b(?:say|t|plural|Phrase)\(\s*[\"']([a-z_0-9.]+)[\"'][,)]", text)
     }
     assert len(used) > 100
     for key in used:
@@ -43,7 +43,7 @@ def test_every_key_in_use_is_in_the_table() -> None:
 
 def test_no_string_is_left_over() -> None:
     text = "\n".join(SOURCES.values()) + Path(strings.__file__).read_text().split("LANGUAGE =")[1]
-    quoted = set(re.findall(r'"([a-z_0-9.]+)"', text))
+    quoted = set(re.findall(r"[\"']([a-z_0-9.]+)[\"']", text))
     # names made at run time: f"status.{...}", "status." ~ status, part_name("family", ...)
     made = set(re.findall(r'"([a-z_.]+\.)(?:\{|" ~)', text))
     made |= {f"{group}." for group in re.findall(r'part_name\("([a-z]+)"', text)}

@@ -79,18 +79,9 @@ def run(
 
     if out is not None and resume is not None:
         raise UsageError("--out and --resume exclude each other", mend="leave out --out")
+    file = recipe if recipe is not None else _written_recipe(resume)
     written = recipe is None
-    if recipe is None:
-        if resume is None:
-            raise UsageError("no recipe is named", mend="write: assay run RECIPE")
-        recipe = resume / "recipe.yaml"
-        if not recipe.is_file():
-            raise UsageError(
-                "no run to go on with: there is no recipe.yaml",
-                where=str(resume),
-                mend="name the folder of a run",
-            )
-    loaded = Recipe.load(recipe, set=set, seed=seed, allow=allow, resolved=written)
+    loaded = Recipe.load(file, set=set, seed=seed, allow=allow, resolved=written)
     plan = loaded.plan()
     prepare(threads, remote=plan.model.remote or plan.data.remote)
     from assay.recipe.run import run as run_recipe
@@ -123,6 +114,20 @@ def run(
         progress.close()
     _running = None
     return done
+
+
+def _written_recipe(resume: Path | None) -> Path:
+    """The recipe that a run wrote into its folder."""
+    if resume is None:
+        raise UsageError("no recipe is named", mend="write: assay run RECIPE")
+    file = resume / "recipe.yaml"
+    if not file.is_file():
+        raise UsageError(
+            "no run to go on with: there is no recipe.yaml",
+            where=str(resume),
+            mend="name the folder of a run",
+        )
+    return file
 
 
 def _forget_empty(folder: Path) -> None:

@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,9 @@ from assay.errors import ArtefactError, LoadError, UsageError
 
 _STATE = "state.json"
 _LOCK = ".lock"
+_RECIPE, _ENVIRONMENT, _PLAN = "recipe.yaml", "environment.json", "plan.json"
+#: names under which files and folders are written before they are renamed
+_HALF_WRITTEN = re.compile(r"^\..+\.(tmp|new|old)$")
 
 
 @dataclass
@@ -26,12 +31,14 @@ class State:
         done: number of finished stages.
         metrics: length of `metrics.jsonl` when the current stage began.
         data_digest: digest of the data the run reads.
+        model_digest: digest of the pretrained weights it starts from; empty from scratch.
         finished: the model is in `model/` and the report is written.
     """
 
     done: int = 0
     metrics: int = 0
     data_digest: str = ""
+    model_digest: str = ""
     finished: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -41,10 +48,12 @@ class RunFolder:
 
     Args:
         path: the folder.
+        made: the outermost folder that is made for this run and goes with it if it never begins;
+            None where the user's own folder is used.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, made: Path | None = None) -> None:
+        self.path, self._made = path, made
 
     @property
     def model(self) -> Path:
@@ -85,17 +94,78 @@ class RunFolder:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UsageError(
-                    "another run is writing to this folder",
-                    where=str(self.path),
-                    mend="wait for it, or choose another folder with --out",
-                ) from None
+                raise self._taken() from None
+            if not os.path.samestat(os.fstat(handle), (self.path / _LOCK).stat()):
+                raise self._taken()
             yield
         finally:
             os.close(handle)
 
+    def _taken(self) -> UsageError:
+        return UsageError(
+            "another run is writing to this folder",
+            where=str(self.path),
+            mend="wait for it, or choose another folder with --out",
+        )
+
+    @property
+    def begun(self) -> bool:
+        """Whether data and model were loaded, so that the folder is worth keeping."""
+        return (self.path / _STATE).exists()
+
+    def describe(self, recipe: bytes, environment: dict[str, Any], plan: dict[str, Any]) -> None:
+        """Write what the run is, before it does anything; with the recipe it can be resumed."""
+        files.write_json(self.path / _ENVIRONMENT, environment)
+        files.write_json(self.path / _PLAN, plan)
+        files.write_bytes(self.path / _RECIPE, recipe)
+
+    def forget(self) -> None:
+        """Remove what a run that never began has written; call while locked."""
+        if self.begun:
+            return
+        self.sweep()
+        for name in (_RECIPE, _PLAN, _ENVIRONMENT, _LOCK):
+            with contextlib.suppress(OSError):
+                (self.path / name).unlink()
+        if self._made is None:
+            return
+        for folder in (self.path, *self.path.parents):
+            try:
+                folder.rmdir()
+            except OSError:  # another run's, or something of the user's
+                break
+            if folder == self._made:
+                break
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written; call while locked."""
+        folders = [self.path, self.path / "evidence", self.path / "checkpoints"]
+        folders += sorted((self.path / "checkpoints").glob("stage-*"))
+        for path in [p for f in folders if f.is_dir() for p in f.iterdir()]:
+            if not _HALF_WRITTEN.match(path.name):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def environment(self) -> dict[str, Any]:
+        """Versions, machine and threads that the run began with.
+
+        Raises:
+            ArtefactError: the file that says so is damaged.
+        """
+        path = self.path / _ENVIRONMENT
+        found = files.read_json(path)
+        if not isinstance(found, dict) or not isinstance(found.get("threads"), int):
+            raise ArtefactError(
+                "not a valid environment", where=str(path), mend="start the run anew"
+            )
+        return found
+
     def read_state(self) -> State:
-        """How far the run has come.
+        """How far the run has come: nowhere yet, if it was stopped before data and model were
+        loaded.
 
         Raises:
             UsageError: the folder holds no run.
@@ -103,6 +173,8 @@ class RunFolder:
         """
         path = self.path / _STATE
         if not path.is_file():
+            if (self.path / _RECIPE).is_file():
+                return State()
             raise UsageError(
                 "this folder holds no run",
                 where=str(self.path),

@@ -216,7 +216,7 @@ def curves(
     """Lines labelled at their ends."""
     from matplotlib.ticker import MaxNLocator
 
-    ends = max(len(line.label) for line in lines) * 7.0 + 14
+    ends = max(len(plain(line.label, 14)) for line in lines) * 7.0 + 14
     with drawing(width, 230) as figure:
         one = axes(figure, 50, 40, ends, 12)
         places = []
@@ -250,7 +250,7 @@ def _label_ends(one: Axes, places: list[tuple[float, str, str]]) -> None:
     for y, label, colour in sorted(places):
         at = max(y, at + gap)
         one.annotate(
-            plain(label, 24), (1, at), (8, 0), xycoords=("axes fraction", "data"), va="center",
+            plain(label, 14), (1, at), (8, 0), xycoords=("axes fraction", "data"), va="center",
             textcoords="offset points", color=colour, weight="bold", annotation_clip=False,
         )  # fmt: skip
 

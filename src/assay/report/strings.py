@@ -122,7 +122,6 @@ TABLE: dict[str, dict[str, str]] = {
     "require.bound": {"en": "Required"},
     "require.result": {"en": "Result"},
     "require.any": {"en": "must hold"},
-    "require.strict": {"en": "{bound}, at the worse end of the interval"},
     "require.strip": {
         "en": "{what}: {value}, interval {interval}, required {bound}. The shaded side passes."
     },

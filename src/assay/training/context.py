@@ -13,12 +13,15 @@ from assay.data.door import Door, LocalDoor
 from assay.files import derive_seed
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from assay.data.dataset import Dataset
     from assay.models.model import Model
 
 
 class MetricsLog:
-    """`metrics.jsonl`: one line a step or an epoch, no wall-clock times, so that it is reproducible.
+    """`metrics.jsonl`: a line a step or an epoch; no clock times, so that it is reproducible.
 
     A resumed run cuts the file back to the length its checkpoint recorded.
     """
@@ -110,6 +113,12 @@ class RunContext:
         """The task."""
         return self.plan.task
 
+    def bounded_sum(
+        self, name: str, values: npt.NDArray[np.float64], bound: float
+    ) -> npt.NDArray[np.float64]:
+        """A sum over privacy units, through the one door (see `assay.data.door.Door`)."""
+        return self.door.bounded_sum(name, values, bound)
+
     def claim(self, claim: Claim) -> None:
         """State a claim about the model that the stage returns."""
         self.claims.append(claim)
@@ -119,7 +128,7 @@ class RunContext:
         self.evidence[name] = value
 
     def record(self, **values: Any) -> None:
-        """Record what was really used (tuned precision, steps taken) in the stage's passport entry."""
+        """Record what was really used (tuned precision, steps taken) in the stage's record."""
         self.used.update(values)
 
     def derive(self, *names: str | int) -> int:

@@ -35,10 +35,8 @@ from assay.errors import UsageError
 from assay.training import curves, preparing, saving
 from assay.training.batches import Batch, to_units
 from assay.training.checkpoint import Checkpoints
-from assay.training.engines.autograd import Autograd
 from assay.training.meter import Meter
 from assay.training.parts import MODEL, Answers, Call, Setup
-from assay.training.sources import Source
 from assay.training.tuning import attention_of, use_attention
 
 if TYPE_CHECKING:
@@ -65,18 +63,14 @@ class Job:
         self.networks: dict[str, torch.nn.Module] = {MODEL: self.model.network}
         settings = {p.part_name: p for p in stage.step if p.slot == "setting"}
         self._dropout = preparing.set_dropout(self.model.network, settings.get("dropout"))
-        self.source: Source = preparing.row_source(stage, self.model, context)
+        self.setup = Setup(model=self.model, networks=self.networks, context=context)
+        self.source = preparing.source(stage, self.setup)
         accumulate = settings.get("accumulate")
         self._accumulate = accumulate.batches if accumulate is not None else 1
         self.steps_per_epoch = -(-self.source.steps_per_epoch // self._accumulate)
         self.total_steps = max(1, math.ceil(stage.epochs * self.steps_per_epoch))
-        self.setup = Setup(
-            model=self.model,
-            networks=self.networks,
-            context=context,
-            total_steps=self.total_steps,
-            steps_per_epoch=self.steps_per_epoch,
-        )
+        self.setup.total_steps = self.total_steps
+        self.setup.steps_per_epoch = self.steps_per_epoch
         for term in stage.objective:
             self.networks.update(term.networks(self.setup))
         self.players = preparing.players(stage, self.model, self.networks)
@@ -91,7 +85,8 @@ class Job:
         lineage = {k: v for t in stage.objective for k, v in t.lineage(self.setup).items()}
         if lineage:
             context.record(teachers=lineage)
-        self._engine = Autograd()
+        self._flats = {name: player.flat for name, player in self.players.items()}
+        self._engine = preparing.engine(stage, self.setup)
         self.valid = curves.Validation.make(self)
         self.state = self.source.init()
         self.steps_done, self.stopped = 0, False
@@ -124,11 +119,9 @@ class Job:
                 (self._base_seed + self.steps_done * self._accumulate + index) % (1 << 62)
             )
             losses, logged = self.objective(batch, training=True)
-            scaled = {name: loss.sum() / rows for name, loss in losses.items()}
-            self._engine.backward(scaled, {n: p.flat for n, p in self.players.items()})
-            for name, loss in scaled.items():
+            for name, loss in self._engine.backward(losses, rows, self._flats).items():
                 key = "loss" if name == MODEL else f"loss.{name}"
-                metrics[key] = metrics.get(key, 0.0) + float(loss.detach())
+                metrics[key] = metrics.get(key, 0.0) + float(loss)
             for name, value in logged.items():
                 metrics[name] = metrics.get(name, 0.0) + float(value) / len(batches)
         rate = 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, Self, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, field_validator
 
@@ -111,6 +111,10 @@ class Term(Config):
     def networks(self, setup: Setup) -> dict[str, torch.nn.Module]:
         """Networks that exist only for this term: player -> network (already initialised)."""
         return {}
+
+    def source(self, setup: Setup) -> Any:
+        """Where batches come from, if this term makes its own (a `sources.Source`); else None."""
+        return None
 
     def init(self, setup: Setup) -> Any:
         """What the term needs for its work (a teacher, its cached outputs); rebuilt on resume."""

@@ -86,7 +86,7 @@ class Player:
         return factor, self._optimiser.decay_all or not plain
 
     def _depth_from_top(self, name: str) -> int:
-        """0 for what comes after the blocks, 1 for the last block, ..., n + 1 for the embeddings."""
+        """0 after the blocks, 1 for the last block, ..., n + 1 for the embeddings."""
         for i, block in enumerate(self._blocks):
             if name.startswith(f"{block}."):
                 return len(self._blocks) - i

@@ -10,8 +10,9 @@ from torch import nn
 from assay.claims.capabilities import of
 from assay.files import write_json
 from assay.training import tuning
+from assay.training.engines.autograd import Autograd, Engine
 from assay.training.feeding import Feeder
-from assay.training.parts import MODEL, Answers
+from assay.training.parts import MODEL, Answers, Setup
 from assay.training.player import Player
 from assay.training.prefix import find_prefix
 from assay.training.sources import RowSource, Source
@@ -36,6 +37,12 @@ def set_dropout(network: nn.Module, part: Any) -> list[tuple[nn.modules.dropout.
     return found
 
 
+def source(stage: Answers, setup: Setup) -> Source:
+    """Where batches come from: a term's own source, else the training rows."""
+    own = [found for term in stage.objective if (found := term.source(setup)) is not None]
+    return own[0] if own else row_source(stage, setup.model, setup.context)
+
+
 def row_source(stage: Answers, model: Model, context: RunContext) -> RowSource:
     """The training rows, encoded."""
     data = context.dataset
@@ -48,9 +55,13 @@ def row_source(stage: Answers, model: Model, context: RunContext) -> RowSource:
     )
 
 
-def players(
-    stage: Answers, model: Model, networks: dict[str, nn.Module]
-) -> dict[str, Player]:
+def engine(stage: Answers, setup: Setup) -> Engine:
+    """The engine that a step part brings, else the plain one."""
+    brought = [found for part in stage.step if (found := part.engine(setup)) is not None]
+    return brought[0] if brought else Autograd()
+
+
+def players(stage: Answers, model: Model, networks: dict[str, nn.Module]) -> dict[str, Player]:
     """One player a network; those that terms brought move whole."""
     found = {}
     for name, network in networks.items():
@@ -103,7 +114,7 @@ def feeder(
     context: RunContext,
     moving: set[str],
     kernel: Kernel,
-    source: Source,
+    rows: Source,
 ) -> Feeder | None:
     """Find the frozen prefix; feed the network from a cache of it unless a part forbids it."""
     samples = [synthetic(model, 3, 0.25), synthetic(model, 2, 0.5)]
@@ -111,10 +122,10 @@ def feeder(
     if prefix is None:
         return None
     forbidden = any("prefix_cache" in of(p, context.plan).breaks for _, p in stage.parts())
-    cached = isinstance(source, RowSource) and not forbidden
+    cached = isinstance(rows, RowSource) and not forbidden
     found = Feeder(prefix, kernel, context.work, cached)
-    if cached and isinstance(source, RowSource):
+    if cached and isinstance(rows, RowSource):
         context.progress.say(f"frozen up to {prefix.cut}: run once, fed from a cache")
         context.record(frozen_prefix=prefix.cut)
-        found.feed_source(source)
+        found.feed_source(rows)
     return found

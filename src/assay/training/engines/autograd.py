@@ -1,31 +1,54 @@
-"""The plain engine: one backward pass. Every other engine must equal it to 1e-5."""
+"""What an engine is, and the plain one: one backward pass."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 
 from assay.training.flat import Flat
 
 
-class Autograd:
-    """Adds the gradient of each player's loss to that player's buffer."""
+class Engine(Protocol):
+    """Computes gradients and nothing else. Every engine equals `Autograd` to 1e-5."""
 
-    def backward(self, losses: Mapping[str, torch.Tensor], flats: Mapping[str, Flat]) -> None:
-        """Accumulate gradients.
+    def backward(
+        self, losses: Mapping[str, torch.Tensor], rows: int, flats: Mapping[str, Flat]
+    ) -> dict[str, torch.Tensor]:
+        """Add to each player's `grads` the gradient of its losses, summed and divided by `rows`.
 
         Args:
-            losses: player -> scalar loss.
-            flats: player -> its buffers; `grads` is added to.
+            losses: player -> losses of privacy units `[U]`.
+            rows: rows of the whole logical batch.
+            flats: player -> its buffers.
+
+        Returns:
+            Player -> the scalar whose gradient was added, detached.
         """
-        if len(losses) == 1:
-            ((player, loss),) = losses.items()
-            if len(flats) == 1:
-                loss.backward()  # type: ignore[no-untyped-call]
-                return
-        players = list(losses)
+        ...
+
+
+class Autograd:
+    """One backward pass for all units together."""
+
+    def backward(
+        self, losses: Mapping[str, torch.Tensor], rows: int, flats: Mapping[str, Flat]
+    ) -> dict[str, torch.Tensor]:
+        """See `Engine.backward`."""
+        means = {player: units.sum() / rows for player, units in losses.items()}
+        if len(flats) == 1:
+            for mean in means.values():
+                mean.backward()  # type: ignore[no-untyped-call]
+        else:
+            self._each_its_own(means, flats)
+        return {player: mean.detach() for player, mean in means.items()}
+
+    @staticmethod
+    def _each_its_own(means: Mapping[str, torch.Tensor], flats: Mapping[str, Flat]) -> None:
+        """A player's loss moves that player alone, whatever other networks it went through."""
+        players = list(means)
         for i, player in enumerate(players):
-            flat = flats[player]
-            mine = [p for n, p in flat.network.named_parameters() if p.requires_grad]
-            torch.autograd.backward(losses[player], inputs=mine, retain_graph=i + 1 < len(players))
+            mine = [p for _, p in flats[player].network.named_parameters() if p.requires_grad]
+            last = i + 1 == len(players)
+            torch.autograd.backward(means[player], inputs=mine, retain_graph=not last)
