@@ -82,10 +82,14 @@ def test_the_body_says_what_a_reader_needs(reviews_run: Path) -> None:
         "| Accuracy | food-reviews, valid split | 84.8% | 81.0 to 88.2% | 400 | void |",
         "| Accuracy | 85.7% | at least 84% | holds, 1.7 points to spare |",
         "- Numbers are estimates from 1,000 rows; read them with their intervals.",
-        "- Void, because a later stage changed the model: Accuracy; Latency, median; "
-        + "Latency, 99th percentile.",
-        "- No claim is made about calibration, fairness, robustness, explanation, privacy: "
-        + "they were not measured.",
+        (
+            "- Void, because a later stage changed the model: Accuracy; Latency, median; "
+            "Latency, 99th percentile."
+        ),
+        (
+            "- No claim is made about calibration, fairness, robustness, explanation, privacy: "
+            "they were not measured."
+        ),
         "assay verify runs/reviews/3",
         "1. **finetune** Moves all 22.7 M parameters and the head. (2 min 51 s)",
     ):

@@ -21,7 +21,12 @@ def test_reviews(reviews_run: Path) -> None:
     assert found["Parameters|None"] == ["", "added", "kept", "again", "kept"]
     assert found["Size on disk|None"] == ["", "added", "kept", "again", "again"]
     assert found["Latency, median|batch 1, runtime torch"] == [
-        "", "added", "voided", "again", "voided"]  # fmt: skip
+        "",
+        "added",
+        "voided",
+        "again",
+        "voided",
+    ]
     assert found["Latency, median|batch 1, runtime onnxruntime"] == ["", "", "", "", "added"]
 
 
@@ -70,4 +75,9 @@ def test_families_come_in_a_readers_order(tmp_path: Path) -> None:
     kinds = ["latency.p50_ms", "zebra.stripes", "size.bytes", "apple.seeds", "quality.accuracy"]
     write(tmp_path, "claims.json", {"claims": [claim(kind, 1, "count", 0) for kind in kinds]})
     assert [t.claim["kind"] for t in tracks(read_run(tmp_path))] == [
-        "quality.accuracy", "size.bytes", "latency.p50_ms", "apple.seeds", "zebra.stripes"]  # fmt: skip
+        "quality.accuracy",
+        "size.bytes",
+        "latency.p50_ms",
+        "apple.seeds",
+        "zebra.stripes",
+    ]

@@ -120,16 +120,18 @@ class OnnxNetwork:
             )
         self._taken = taken
 
-    def outputs(self, encoded: Encoded, batch_size: int = 64) -> npt.NDArray[np.float32]:
+    def outputs(self, encoded: Encoded, batch_size: int | None = None) -> npt.NDArray[np.float32]:
         """Outputs of all rows in order, `[N, K]` as the network gives them.
 
-        Rows are batched and padded just as `Model.outputs` does.
+        Rows are sorted by length and padded as `Model.outputs` does. Batches are small where rows
+        are long (8 texts stay in the processor's cache) and large where they are short.
 
         Raises:
             ArtefactError: the graph cannot be run, or asks for too much memory.
         """
         out: npt.NDArray[np.float32] | None = None
-        for rows in length_batches(encoded.lengths(), batch_size):
+        size = batch_size or (1024 if encoded.offsets is None else 8)
+        for rows in length_batches(encoded.lengths(), size):
             batch = encoded.batch(rows, pad_to=PAD_TO)
             feed = {name: array for name, array in batch.items() if name in self._taken}
             try:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,9 +18,9 @@ from assay.claims import Claim, PlanContext, Requirement
 from assay.claims.passport import Passport
 from assay.claims.records import Origin, StageRecord
 from assay.config import dump, dump_part
-from assay.errors import UsageError
+from assay.errors import ArtefactError, LoadError, UsageError
 from assay.recipe.plan import plan as make_plan
-from assay.recipe.state import RunFolder, State, new_folder, next_folder
+from assay.recipe.state import RunFolder, State, open_folder
 
 if TYPE_CHECKING:
     from assay.claims.signing import Signer
@@ -88,6 +89,7 @@ def run(
     sign: Path | None = None,
     progress: Progress | None = None,
     allow: tuple[Path, ...] = (),
+    started: Callable[[Path], None] = lambda folder: None,
 ) -> Run:
     """Run a recipe.
 
@@ -99,9 +101,11 @@ def run(
         sign: file of an Ed25519 private key that signs the passport.
         progress: is told how far it is.
         allow: Python files that a resumed recipe may use.
+        started: is told the run's folder as soon as it could be resumed.
 
     Raises:
-        AssayError: see `assay.errors`; nothing half-written is left.
+        AssayError: see `assay.errors`; nothing is left of a run whose data or model cannot be
+            loaded, and of one that fails later what `resume` goes on with.
     """
     from assay.training.context import Silent
 
@@ -112,12 +116,19 @@ def run(
         raise UsageError("no recipe", mend="name one, or --resume a run")
     plan = make_plan(recipe)
     signer = _signer(sign)
-    if resume is not None:
-        folder = RunFolder(resume)
-    else:
-        folder = RunFolder(new_folder(out) if out else next_folder(Path("runs"), recipe.name))
+    folder = RunFolder(resume) if resume is not None else open_folder(out, recipe.name)
     with folder.locked():
-        return _Runner(recipe, plan, folder, threads, signer, progress).run(resume is not None)
+        runner = _Runner(recipe, plan, folder, threads, signer, progress)
+        if resume is not None:
+            started(folder.path)
+            return runner.run()
+        try:
+            runner.describe()
+            started(folder.path)
+            return runner.run()
+        except BaseException:
+            folder.forget()
+            raise
 
 
 def _signer(path: Path | None) -> Signer | None:
@@ -181,31 +192,30 @@ class _Runner:
         #: what each finished stage really used; training again makes the same choices
         self._used: dict[int, dict[str, Any]] = {}
 
-    def run(self, resumed: bool) -> Run:
-        """All stages, the final model, the report."""
-        state = self.folder.read_state() if resumed else State()
-        if resumed:
-            self._restore_environment()
+    def run(self) -> Run:
+        """All stages that are still to run, the final model, the report."""
+        self.folder.sweep()
+        state = self.folder.read_state()
+        self._restore_environment()
         self.progress.say(f"run: {self.folder.path}")
         import torch
 
         torch.set_num_threads(self.threads)
-        dataset = self._dataset(state, resumed)
-        if not resumed:
-            self._describe()
-            self.folder.write_state(state)
+        dataset = self._dataset(state)
         if state.done < len(self.recipe.stages):
             model = self._base(state, dataset)
+            self.folder.write_state(state)
             for index in range(state.done, len(self.recipe.stages)):
                 model = self._stage(index, model, dataset, state)
         if not state.finished:
             self._conclude(state)
+        shutil.rmtree(self.folder.path / "checkpoints", ignore_errors=True)
         return self._result()
 
     # -- before the stages ------------------------------------------------------------------
 
     def _restore_environment(self) -> None:
-        before = files.read_json(self.folder.path / "environment.json")
+        before = self.folder.environment()
         if self.threads != before["threads"]:
             self.progress.say(
                 f"going on with {before['threads']} threads, as the run began "
@@ -213,9 +223,9 @@ class _Runner:
             )
         self.threads = before["threads"]
 
-    def _dataset(self, state: State, resumed: bool) -> Dataset:
+    def _dataset(self, state: State) -> Dataset:
         dataset = self.recipe.data.load(self.recipe.base, self.recipe.task)
-        if resumed and state.data_digest and dataset.digest != state.data_digest:
+        if state.data_digest and dataset.digest != state.data_digest:
             raise UsageError(
                 f"the data {dataset.name} have changed since this run began",
                 where=str(self.folder.path),
@@ -224,12 +234,11 @@ class _Runner:
         state.data_digest = dataset.digest
         return dataset
 
-    def _describe(self) -> None:
+    def describe(self) -> None:
         """Write what the run is, before it does anything."""
-        path = self.folder.path
-        files.write_bytes(path / "recipe.yaml", self.recipe.to_yaml().encode())
-        files.write_json(path / "environment.json", self._environment())
-        files.write_json(path / "plan.json", self.plan.as_json())
+        self.folder.describe(
+            self.recipe.to_yaml().encode(), self._environment(), self.plan.as_json()
+        )
 
     def _environment(self) -> dict[str, Any]:
         from assay import __version__
@@ -255,8 +264,25 @@ class _Runner:
         if state.done:
             from assay.models.load import load_model
 
-            return load_model(self.folder.stage_model(state.done - 1))
+            path = self.folder.stage_model(state.done - 1)
+            try:
+                model = load_model(path)
+            except (ArtefactError, LoadError) as error:
+                self.progress.say(f"{error.what} ({path}); going back to the first stage")
+                state.done = state.metrics = 0
+            else:
+                own = [s.record for s in model.passport.stages() if s.number >= 0]
+                self._used = {record.index: dict(record.used) for record in own}
+                return model
         model = self._fresh(dataset, self.recipe.seed, "pretrained")
+        digest = model.source_digest or ""
+        if state.model_digest and digest != state.model_digest:
+            raise UsageError(
+                f"the model {model.card.name} has changed since this run began",
+                where=str(self.folder.path),
+                mend="restore it, or start a new run",
+            )
+        state.model_digest = digest
         inherited = model.passport if model.passport.origin is not None else None
         return model.with_passport(self._origin(model, dataset, inherited or Passport()))
 
@@ -375,7 +401,6 @@ class _Runner:
         write_report(self.folder.path)
         state.finished = True
         self.folder.write_state(state)
-        shutil.rmtree(self.folder.path / "checkpoints", ignore_errors=True)
 
     def _result(self) -> Run:
         path = self.folder.path

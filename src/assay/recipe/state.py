@@ -91,22 +91,15 @@ class RunFolder:
                 mend="choose another folder with --out",
             ) from error
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise self._taken() from None
-            if not os.path.samestat(os.fstat(handle), (self.path / _LOCK).stat()):
-                raise self._taken()
+            if not _lock(handle, self.path / _LOCK):
+                raise UsageError(
+                    "another run is writing to this folder",
+                    where=str(self.path),
+                    mend="wait for it, or choose another folder with --out",
+                )
             yield
         finally:
             os.close(handle)
-
-    def _taken(self) -> UsageError:
-        return UsageError(
-            "another run is writing to this folder",
-            where=str(self.path),
-            mend="wait for it, or choose another folder with --out",
-        )
 
     @property
     def begun(self) -> bool:
@@ -208,6 +201,40 @@ class RunFolder:
             ) from error
 
 
+def _lock(handle: int, path: Path) -> bool:
+    """Take the lock; False where another process has it, or has just removed the file."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False
+
+
+def open_folder(out: Path | None, name: str) -> RunFolder:
+    """The folder of a new run: `out`, or the next free `runs/<name>/<n>`.
+
+    Raises:
+        UsageError: `out` holds a run, or something else.
+        LoadError: it cannot be made.
+    """
+    if out is not None:
+        return RunFolder(new_folder(out), _missing(out))
+    parent = Path("runs") / name
+    made = _missing(parent)
+    folder = next_folder(Path("runs"), name)
+    return RunFolder(folder, made or folder)
+
+
+def _missing(path: Path) -> Path | None:
+    """The outermost folder that must be made for `path` to exist."""
+    found = None
+    for folder in (path, *path.parents):
+        if folder.exists():
+            break
+        found = folder
+    return found
+
+
 def next_folder(root: Path, name: str) -> Path:
     """`runs/<name>/<n>` with the next free n, made at once so that two runs never share it.
 
@@ -215,16 +242,16 @@ def next_folder(root: Path, name: str) -> Path:
         LoadError: it cannot be made.
     """
     parent = root / name
+    n = 0
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        taken = [int(p.name) for p in parent.iterdir() if p.name.isdigit()]
-        n = max(taken, default=0) + 1
         while True:
-            try:
+            parent.mkdir(parents=True, exist_ok=True)
+            taken = [int(p.name) for p in parent.iterdir() if p.name.isdigit()]
+            n = max(n, *taken, 0) + 1
+            # another run may make the same folder, or remove the parent when it fails at once
+            with contextlib.suppress(FileExistsError, FileNotFoundError):
                 (parent / str(n)).mkdir()
                 return parent / str(n)
-            except FileExistsError:
-                n += 1
     except OSError as error:
         raise LoadError(
             f"cannot make a folder for the run: {error.strerror}",

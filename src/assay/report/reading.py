@@ -204,7 +204,7 @@ def read_run(folder: Path) -> RunFiles:
         stages=_stages(recorded or _maps(plan.get("stages")) or _recipe_stages(recipe), seconds),
         metrics=tuple(_lines(folder / "metrics.jsonl")),
         evidence=_evidence(folder / "evidence"),
-        claims=_maps(claims.get("claims")) or _claims_of(history),
+        claims=_maps(claims["claims"]) if "claims" in claims else _claims_of(history),
         require=_maps(claims.get("require")),
         ok=ok if isinstance(ok, bool) else None,
         history=history,

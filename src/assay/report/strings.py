@@ -139,7 +139,6 @@ TABLE: dict[str, dict[str, str]] = {
     "delta.points": {"en": "{value} points"},
     "delta.point": {"en": "{value} point"},
     "interval": {"en": "{low} to {high}"},
-    "interval.level": {"en": "{level} interval {interval}"},
     "rows.n": {"en": "n = {n}"},
     "where.split": {"en": "{dataset}, {split} split"},
     "where.folds": {"en": "{dataset}, out of fold"},

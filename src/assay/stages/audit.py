@@ -72,6 +72,9 @@ class AuditStage(Stage):
         An audit that trains models anew is left out where none can be trained: its claims are
         then unverifiable.
         """
+        from assay.audit.measures.said import forget
+
+        forget()
         for audit in self.audits:
             if context.retrain is not None or not audit.retrains():
                 audit.measure(model, context)

@@ -164,16 +164,21 @@ class ExportStage(Stage):
         return "holds" if ok else "fails"
 
     def _agreement(self, model: Model, context: RunContext) -> Agreement:
+        from assay.audit.measures.said import said
         from assay.deploy.agreement import agreement
         from assay.deploy.runtime import predict_with
 
-        rows = context.dataset.rows(self.split)
-        said = predict_with(
-            _network(model, context.threads), rows, model.preprocessing, model.task, model.classes
+        ours = said(model, context.dataset, self.split)
+        theirs = predict_with(
+            _network(model, context.threads),
+            context.dataset.rows(self.split),
+            model.preprocessing,
+            model.task,
+            model.classes,
         )
         target = model.preprocessing.target
         scale = target.std if target is not None else 1.0
-        return agreement(model.predict(rows), said, self.tolerance, scale)
+        return agreement(ours, theirs, self.tolerance, scale)
 
     def _claim(self, found: Agreement, context: RunContext) -> None:
         values = {"top1": (found.top1, "fraction"), "max_abs": (found.max_abs, "probability")}

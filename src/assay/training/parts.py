@@ -183,6 +183,10 @@ class StepPart(Config):
         """Canonical settings, swept by the composition matrix."""
         return [cls()]
 
+    def engine(self, setup: Setup) -> Any:
+        """How gradients are computed, if this brick needs its own way (an `Engine`); else None."""
+        return None
+
     def capabilities(self, context: PlanContext) -> Capabilities:
         """What the brick needs, gives and breaks."""
         return Capabilities()

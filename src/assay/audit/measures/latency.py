@@ -44,15 +44,18 @@ def measure(
     Args:
         call: what to time.
         blocks: the calls are timed in this many blocks.
-        seconds: time to spend on timed calls; at least 4 a block are made, at most 200.
-        warm_up: calls that are not timed.
+        seconds: time to spend on timed calls; at least 2 a block are made, at most 200.
+        warm_up: calls that are not timed; fewer where they take longer than `seconds`.
     """
+    begin = time.perf_counter()
+    once = 0.0
     for _ in range(warm_up):
+        start = time.perf_counter()
         call()
-    start = time.perf_counter()
-    call()
-    once = max(time.perf_counter() - start, 1e-7)
-    calls = int(min(200, max(4, seconds / blocks / once)))
+        once = max(time.perf_counter() - start, 1e-7)
+        if time.perf_counter() - begin > seconds:
+            break
+    calls = int(min(200, max(2, seconds / blocks / once)))
     times = np.empty((blocks, calls))
     for b in range(blocks):
         for i in range(calls):

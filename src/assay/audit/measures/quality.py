@@ -18,6 +18,7 @@ from assay.audit.measures.metrics import (
     choose_threshold,
     point,
 )
+from assay.audit.measures.said import said
 from assay.claims import Claim
 from assay.claims.claim import Scalar
 from assay.errors import LoadError, UsageError, did_you_mean
@@ -97,17 +98,11 @@ def predict(model: Model, data: Dataset, split: str, threshold: float = 0.5) -> 
     Raises:
         LoadError: the split has no rows.
     """
-    if split not in data.splits or not data.size(split):
-        raise LoadError(
-            f"the split {split!r} has no rows to audit",
-            where=f"data {data.card.name}",
-            mend="one of: " + ", ".join(s for s in data.splits if data.size(s)),
-        )
-    said, targets = model.predict(data.rows(split)), data.targets(split)
-    if said.values is not None:
-        return Scored(targets, said.values.astype(np.float64))
-    assert said.probabilities is not None
-    return Scored(targets, said.indices, said.probabilities.astype(np.float64), threshold)
+    found, targets = said(model, data, split), data.targets(split)
+    if found.values is not None:
+        return Scored(targets, found.values.astype(np.float64))
+    assert found.probabilities is not None
+    return Scored(targets, found.indices, found.probabilities.astype(np.float64), threshold)
 
 
 def operating_point(plan: Plan, model: Model, data: Dataset, names: Sequence[str]) -> float:

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from assay.errors import LoadError
+from assay.errors import AssayError, LoadError
 from assay.models.architecture import Architecture, skips_initialisation
 from assay.registry import register
 
 if TYPE_CHECKING:
     import torch
+
+#: settings that say in which form someone ran the network, not what it is. Some of them make the
+#: library fetch and run code that the configuration names; none of them reaches it
+_HOW_IT_RAN = frozenset(
+    {
+        "_attn_implementation",
+        "attn_implementation",
+        "auto_map",
+        "dtype",
+        "experts_implementation",
+        "output_attentions",
+        "output_hidden_states",
+        "quantization_config",
+        "return_dict",
+        "torch_dtype",
+        "torchscript",
+    }
+)
+#: types whose positions are counted from the padding token on
+_AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 
 
 @register("architecture", "transformer")
@@ -28,62 +49,106 @@ class Transformer(Architecture):
     config: dict[str, Any] = Field(default_factory=dict)
 
     def build(self) -> torch.nn.Module:
-        """The encoder without its pooler and without a head."""
+        """The encoder without its pooler and without a head, in float32.
+
+        Raises:
+            LoadError: the library is missing, or cannot build such a model; or it reads no text.
+        """
         try:
-            from transformers import AutoConfig, AutoModel
+            import torch
+            from transformers import AutoModel
         except ImportError:
             raise LoadError(
                 "this model needs the library transformers",
                 where=f"model of type {self.config.get('model_type')}",
                 mend="pip install 'assay[text]'",
             ) from None
-        settings = dict(self.config)
-        kind = settings.pop("model_type", None)
-        try:
-            config = AutoConfig.for_model(kind, **settings)
-        except (ValueError, KeyError, TypeError) as error:
-            raise LoadError(
-                f"transformers cannot build a model of type {kind!r}: {str(error)[:120]}",
-                where="model",
-                mend="name a model type that the installed version knows",
-            ) from error
         with contextlib.ExitStack() as stack:
             if skips_initialisation():
                 from transformers.initialization import no_init_weights
 
                 stack.enter_context(no_init_weights())
+            stack.enter_context(self._mistakes())
+            how = {"dtype": torch.float32, "trust_remote_code": False}
+            config = self._library_config()
             try:
                 # the pooler is not used by our heads; unused weights would be decayed and shipped
-                network = AutoModel.from_config(config, add_pooling_layer=False)
+                return AutoModel.from_config(config, add_pooling_layer=False, **how)  # type: ignore[no-any-return]
             except TypeError:
-                network = AutoModel.from_config(config)
-        return network  # type: ignore[no-any-return]
+                return AutoModel.from_config(config, **how)  # type: ignore[no-any-return]
+
+    @contextlib.contextmanager
+    def _mistakes(self) -> Iterator[None]:
+        """What the library raises of a configuration that is wrong, as one line."""
+        try:
+            yield
+        except AssayError:
+            raise
+        except Exception as error:  # its checks of a configuration raise a bare Exception
+            kind, said = self.config.get("model_type"), " ".join(str(error).split())
+            raise LoadError(
+                f"transformers cannot build a model of type {kind!r}: {said[:120]}",
+                where="model",
+                mend="correct its config.json, or name a type that the installed version knows",
+            ) from error
+
+    def _library_config(self) -> Any:
+        """The configuration as the library's own object.
+
+        Raises:
+            LoadError: a network of that type reads no text, or does not only encode.
+        """
+        from transformers import AutoConfig
+
+        settings = {k: v for k, v in self.config.items() if k not in _HOW_IT_RAN}
+        config = AutoConfig.for_model(settings.pop("model_type", None), **settings)
+        if config.is_encoder_decoder or getattr(config, "vocab_size", None) is None:
+            kind = "reads no text" if not config.is_encoder_decoder else "is an encoder and decoder"
+            raise LoadError(
+                f"a model of type {config.model_type!r} {kind}",
+                where="model",
+                mend="name a text encoder such as BERT",
+            )
+        return config
 
     def width(self) -> int:
         """The hidden size (`dim` in the configurations of some families)."""
-        for key in ("hidden_size", "dim", "d_model"):
-            if key in self.config:
-                return int(self.config[key])
-        raise LoadError(
-            "the configuration names no hidden size", where="model", mend="add hidden_size"
-        )
+        found = self._number("hidden_size", "dim", "d_model", "n_embd")
+        if found is None:
+            raise LoadError(
+                "the configuration names no hidden size", where="model", mend="add hidden_size"
+            )
+        return found
 
     def parameter_count(self) -> int | None:
         """Exact for BERT-like configurations, else None."""
         c = self.config
         if c.get("model_type") not in {"bert", "roberta"}:
             return None
-        h, f = c["hidden_size"], c["intermediate_size"]
-        tables = c["vocab_size"] + c["max_position_embeddings"] + c.get("type_vocab_size", 2)
-        block = 4 * (h * h + h) + 2 * h * f + h + f + 4 * h
-        return int(tables * h + 2 * h + c["num_hidden_layers"] * block)
+        try:
+            h, f = c["hidden_size"], c["intermediate_size"]
+            tables = c["vocab_size"] + c["max_position_embeddings"] + c.get("type_vocab_size", 2)
+            block = 4 * (h * h + h) + 2 * h * f + h + f + 4 * h
+            return int(tables * h + 2 * h + c["num_hidden_layers"] * block)
+        except (KeyError, TypeError):
+            return None  # a damaged configuration is refused where the network is built
 
     def block_count(self) -> int | None:
         """Number of layers."""
-        for key in ("num_hidden_layers", "n_layers"):
-            if key in self.config:
-                return int(self.config[key])
-        return None
+        return self._number("num_hidden_layers", "n_layers", "n_layer")
+
+    def longest(self) -> int | None:
+        """Tokens of the longest input, if the configuration bounds it."""
+        positions = self._number("max_position_embeddings", "n_positions")
+        if positions is None or self.config.get("model_type") not in _AFTER_PADDING:
+            return positions
+        padding = self._number("pad_token_id")
+        return positions - (1 if padding is None else padding) - 1
+
+    def _number(self, *keys: str) -> int | None:
+        """The first of these settings that is there and is a number."""
+        values = (self.config.get(key) for key in keys)
+        return next((value for value in values if type(value) is int), None)
 
 
 @register("architecture", "bert")
