@@ -22,6 +22,7 @@ from assay.recipe import command, doctor, listing
 from assay.recipe import run as run_module
 from assay.recipe.progress import Bar, Lines, progress_for
 from assay.recipe.schema import Recipe
+from assay.recipe.state import open_folder
 from assay.recipe.template import TEMPLATES, template
 
 FROZEN = Path(__file__).with_name("cli.json")
@@ -346,8 +347,9 @@ class FakeRun:
 
     def __call__(self, recipe: Any, **options: Any) -> run_module.Run:
         self.calls.append({"recipe": recipe, **options})
-        folder = options["out"] or options["resume"]
+        folder = options["resume"] or open_folder(options["out"], recipe.name).path
         folder.mkdir(exist_ok=True)
+        options["started"](folder)
         if self.raises is not None and not isinstance(self.raises, KeyboardInterrupt):
             raise self.raises
         (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
@@ -377,7 +379,7 @@ def test_run_prints_the_report_first_and_last(assay: Any, recipe: Path, fake: Fa
     assert said.err == "at work\n"
     assert fake.calls[0]["recipe"].seed == 5
     assert fake.calls[0]["recipe"].stages[0].epochs == 2
-    assert fake.calls[0]["out"] == Path("runs/r/1")
+    assert fake.calls[0]["out"] is None
     assert assay("run", recipe).out.startswith("runs/r/2/")
     assert assay("run", recipe, "--out", "mine").out == "mine/report.html\nmine/report.html\n"
 
@@ -421,15 +423,11 @@ def test_an_interrupted_run_says_how_to_go_on(assay: Any, recipe: Path, fake: Fa
     assert said.err == "\nstopped; go on with: assay run --resume runs/r/1\n"
 
 
-def test_a_run_that_fails_at_once_leaves_nothing(assay: Any, recipe: Path, fake: FakeRun) -> None:
+def test_a_run_that_fails_at_once_cannot_go_on(assay: Any, recipe: Path, fake: FakeRun) -> None:
     fake.raises = ClaimError("no", where="here", mend="do")
     said = assay("run", recipe)
     assert (said.code, said.err) == (3, "error: here: no; do\n")
-    assert not Path("runs/r/1").exists()
     assert command.stopped() == ""
-    Path("mine").mkdir()
-    assert assay("run", recipe, "--out", "mine").code == 3
-    assert Path("mine").is_dir()  # what the user made is the user's
 
 
 # -- progress ------------------------------------------------------------------------------------

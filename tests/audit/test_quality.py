@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from assay.audit.quality import QualityAudit
 from assay.claims import Claim
@@ -25,6 +26,13 @@ class Says:
 
     def __init__(self, data: Dataset, share: float = 0.8, probability: float = 0.9) -> None:
         self.data, self.share, self.probability = data, share, probability
+        self.network, self.preprocessing = torch.nn.Identity(), None
+
+    def subject(self) -> str:
+        return ""
+
+    def config(self) -> dict[str, Any]:
+        return {}
 
     def predict(self, rows: Any) -> Predictions:
         ids = rows["id"].to_pylist()

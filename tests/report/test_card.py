@@ -75,6 +75,7 @@ def test_the_body_says_what_a_reader_needs(reviews_run: Path) -> None:
     headings = [line for line in body.splitlines() if line.startswith("#") and "food" not in line]
     assert headings == [
         "# reviews (minilm-l6)", "## Intended use", "## Claims", "## Limits", "## How it was made",
+        "## How to use",
         "## How to verify"]  # fmt: skip
     for line in (
         "**All 3 required claims hold.**",

@@ -46,7 +46,7 @@ ACCURACY = "quality.accuracy"
         (12843.7, "usd", "quality.rmse", "12,844 USD"),
         (2.3821, "", "privacy.epsilon", "2.382"),
         (0, "", "", "0"),
-        (1.5e-9, "", "", "1.500e-09"),
+        (1.5e-9, "", "", "1.5e-09"),
         (True, "", "", "yes"),
         (False, "", "", "no"),
         (None, "", "", "\u2013"),

@@ -317,6 +317,17 @@ def test_why_a_required_claim_does_not_hold(
     assert words in page.root.one("section", id="answer").text
 
 
+def test_a_void_requirement_without_a_passport(regression_run: Path) -> None:
+    row = claim("quality.rmse", 12843.7, "label", 0, status="void")
+    require = {"kind": "quality.rmse", "bound": "<= 13000", "value": None, "ok": False}
+    write(regression_run, "claims.json", {"ok": False, "claims": [row], "require": [require]})
+    write(regression_run, "plan.json", {})
+    page = page_of(regression_run)
+    words = "RMSE was 12,844, but a later stage made it void and it was not measured again."
+    assert words in page.root.one("section", id="answer").text
+    assert page.root.one("section", id="required").one("s").text == "12,844"
+
+
 def test_without_requirements_nothing_is_called_good(reviews_run: Path, tmp_path: Path) -> None:
     folder, claims = tmp_path / "1", claims_of(reviews_run)
     write(folder, "claims.json", {"ok": True, "claims": claims, "require": []})

@@ -14,7 +14,7 @@ def draw(text: str = "hello", name: str = "one") -> str:
         one = axes(figure, 20, 20, 10, 10)
         one.plot([0, 1, 2], [1, 3, 2], color=COLOURS["model"], marker="o")
         one.fill_between([0, 1], [1, 2], color=COLOURS["second"], alpha=0.5)
-        one.text(1, 2, text, color=COLOURS["on_model"])
+        one.text(1, 2, text, color=COLOURS["ink"])
         return finish(figure, name, "A <title>", 'What "it" shows')
 
 
@@ -26,7 +26,7 @@ def test_a_chart_is_one_labelled_element_in_the_colours_of_the_page() -> None:
     assert root.attrib["aria-labelledby"] == "one-t one-d"
     assert root.findtext("title") == "A <title>"
     assert root.findtext("desc") == 'What "it" shows'
-    assert "var(--model)" in source and "var(--second)" in source and "var(--on-model)" in source
+    assert "var(--model)" in source and "var(--second)" in source
     assert not re.findall(r"#[0-9a-f]{6}\b", source)
     assert "font-family" not in source and "<style" not in source and "metadata" not in source
     assert "hello" in source

@@ -74,8 +74,10 @@ def test_nobody_claimed_it() -> None:
 def test_void_claims_make_nothing_ambiguous() -> None:
     findings = [finding("void", split="valid"), finding(split="test")]
     assert judge([require()], findings)[0].ok
-    with pytest.raises(UsageError, match="ambiguous"):
-        judge([require()], [finding(split="valid"), finding(split="test")])
+    (verdict,) = judge([require()], [finding(split="valid"), finding(split="test")])
+    assert not verdict.ok
+    assert "ambiguous" in verdict.why
+    assert "name dataset, split or conditions" in verdict.line()
 
 
 @pytest.mark.parametrize(

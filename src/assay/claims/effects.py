@@ -55,6 +55,11 @@ class Effects(Config):
     structure_removes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def changes_network(self) -> bool:
+        """Whether the network that leaves the stage computes another function than came in."""
+        return bool(self.moves or self.structure_adds or self.structure_removes)
+
     def does_add(self, kind: str) -> bool:
         """Whether a claim of that kind is measured by the stage."""
         return any(fnmatchcase(kind, pattern) for pattern in self.adds)

@@ -24,6 +24,8 @@ BOOLEANS: tuple[tuple[str, str], ...] = (
     ("1", "0"),
     ("on", "off"),
 )
+#: a number beyond this is a mistake, and its square would overflow
+LARGEST = 1e100
 _DAY = 86_400.0
 
 
@@ -41,6 +43,34 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
 
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def check_type(column: pa.ChunkedArray, name: str, where: str) -> None:
+    """Refuse lists, structures, binary values and whatever else is no cell of a table.
+
+    Raises:
+        LoadError: names the column.
+    """
+    import pyarrow as pa
+
+    kind, types = plain(column).type, pa.types
+    fine = (
+        types.is_null(kind)
+        or types.is_boolean(kind)
+        or types.is_integer(kind)
+        or types.is_floating(kind)
+        or types.is_decimal(kind)
+        or types.is_duration(kind)
+        or types.is_timestamp(kind)
+        or types.is_date(kind)
+        or is_string(kind)
+    )
+    if not fine:
+        raise LoadError(
+            f"column {name!r} holds {kind}, not numbers, text, dates or booleans",
+            where=where,
+            mend=f"leave it out with 'drop: [{name}]', or convert it first",
+        )
 
 
 def floats_of(column: pa.ChunkedArray, time: bool = False) -> npt.NDArray[np.float64]:
@@ -86,7 +116,8 @@ def numbers(
     """A column as float64 `[N]`, NaN where missing; with `time`, strings are dates.
 
     Raises:
-        LoadError: an infinite value, or one that is not a number; names column and row.
+        LoadError: a value that is infinite, beyond `LARGEST`, or not a number; names column and
+            row.
     """
     import pyarrow as pa
 
@@ -99,11 +130,12 @@ def numbers(
             where=where,
             mend=f"correct the cell, or set 'columns: {{{name}: {{kind: categorical}}}}'",
         ) from None
-    infinite = np.isinf(values)
-    if infinite.any():
-        row = int(np.argmax(infinite)) + 1
+    beyond = np.abs(values) > LARGEST
+    if beyond.any():
+        row = int(np.argmax(beyond))
+        shown = "is infinite" if np.isinf(values[row]) else f"{values[row]:g} is too large"
         raise LoadError(
-            f"column {name!r}, row {row}: the value is infinite",
+            f"column {name!r}, row {row + 1}: the value {shown}",
             where=where,
             mend="replace it with a number, or leave the cell empty if it is unknown",
         )

@@ -238,6 +238,8 @@ def infer(
         LoadError: an override names no column, two columns share a name, or a column holds what
             no table can (lists, binary).
     """
+    from assay.data.columns import check_type
+
     overrides = dict(overrides or {})
     check_names(table.column_names, where)
     for name in overrides:
@@ -253,7 +255,7 @@ def infer(
         if role == "drop":
             columns[name] = Column(kind=kind or "categorical", role="drop")
             continue
-        _check_type(table.column(name), name, where)
+        check_type(table.column(name), name, where)
         if kind is None:
             read.append(name)
             kind, usable = infer_kind(table.column(name), label=role == "label")
@@ -266,32 +268,6 @@ def infer(
         }
         columns[name] = _column(name, where, kind=kind, role=role or "feature", **values)
     return Schema(columns=columns), tuple(read)
-
-
-def _check_type(column: pa.ChunkedArray, name: str, where: str) -> None:
-    """Refuse lists, structures, binary values and whatever else is no cell of a table."""
-    import pyarrow as pa
-
-    from assay.data.columns import is_string, plain
-
-    kind, types = plain(column).type, pa.types
-    fine = (
-        types.is_null(kind)
-        or types.is_boolean(kind)
-        or types.is_integer(kind)
-        or types.is_floating(kind)
-        or types.is_decimal(kind)
-        or types.is_duration(kind)
-        or types.is_timestamp(kind)
-        or types.is_date(kind)
-        or is_string(kind)
-    )
-    if not fine:
-        raise LoadError(
-            f"column {name!r} holds {kind}, not numbers, text, dates or booleans",
-            where=where,
-            mend=f"leave it out with 'drop: [{name}]', or convert it first",
-        )
 
 
 def _column(name: str, where: str, **values: Any) -> Column:

@@ -57,3 +57,7 @@ class Architecture(Config):
     def block_count(self) -> int | None:
         """Number of repeated blocks, likewise."""
         return None
+
+    def longest(self) -> int | None:
+        """Length of the longest input in tokens, where there is a bound."""
+        return None

@@ -1,4 +1,4 @@
-"""Where networks come from: names, folders and from-scratch architectures of a recipe's `model:`."""
+"""The `model:` of a recipe: a known name, a folder, a remote name or an architecture."""
 
 from __future__ import annotations
 
@@ -189,32 +189,50 @@ def embedded_folder(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / item.folder
 
 
-def _folder_card(name: str, folder: Path) -> ModelCard:
-    path = folder / "config.json"
+def huggingface_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a Hugging Face folder.
+
+    Raises:
+        LoadError: it is missing, unreadable, or names no type of model.
+    """
+    config = _read_config(folder)
+    if not isinstance(config.get("model_type"), str):
+        raise LoadError(
+            "config.json names no model_type",
+            where=f"model: {folder}",
+            mend="name a folder of assay or of Hugging Face",
+        )
+    return config
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        config = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
         raise LoadError(
             "the folder holds no readable config.json",
             where=f"model: {folder}",
             mend="name a folder of assay or of Hugging Face",
-        ) from error
+        )
+    return config
+
+
+def _folder_card(name: str, folder: Path) -> ModelCard:
+    config = _read_config(folder)
     if "assay_version" in config:
         try:
             return ModelCard(**{**config["card"], "name": name})
         except (KeyError, TypeError, ValueError) as error:
             raise ArtefactError(
-                "config.json has no valid card", where=str(path), mend="restore the file"
+                "config.json has no valid card",
+                where=str(folder / "config.json"),
+                mend="restore the file",
             ) from error
-    if "model_type" not in config:
-        raise LoadError(
-            "config.json names no model_type",
-            where=str(path),
-            mend="name a folder of assay or of Hugging Face",
-        )
     from assay.models.architectures.transformer import Transformer
 
-    architecture = Transformer(config=config)
+    architecture = Transformer(config=huggingface_config(folder))
     return ModelCard(
         name=name,
         architecture="transformer",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,26 +50,26 @@ def load_model(folder: Path | str) -> Model:
     """
     folder = model_folder(Path(folder))
     passport, _ = Passport.read(folder)
-    config = read_json(folder / CONFIG)
-    where = str(folder / CONFIG)
-    try:
+    with _refusing(str(folder / CONFIG)):
+        config = read_json(folder / CONFIG)
         architecture: Architecture = build_part("architecture", config["architecture"])
         structures: tuple[Structure, ...] = tuple(
             build_part("structure", s) for s in config["structures"]
         )
         task = build_part("task", config["task"])
         card = build(ModelCard, config["card"])
-        classes = tuple(config["classes"]) if config["classes"] is not None else None
-    except (KeyError, TypeError) as error:
+        classes = tuple(map(str, config["classes"])) if config["classes"] is not None else None
+        network = assemble(architecture, structures)
+    load_state(network, read_weights(folder / WEIGHTS), str(folder / WEIGHTS))
+    outputs = [s.outputs for s in structures if hasattr(s, "outputs")]
+    if outputs and outputs[-1] != task.outputs(classes):
         raise ArtefactError(
-            f"not a complete model configuration: {error}", where=where, mend="restore the file"
-        ) from error
-    except AssayError as error:
-        raise ArtefactError(error.what, where=where, mend=error.mend) from error
+            f"it names {task.outputs(classes)} outputs, the network has {outputs[-1]}",
+            where=str(folder / CONFIG),
+            mend="restore the file",
+        )
     from assay.data.preprocessing import load_preprocessing
 
-    network = assemble(architecture, structures)
-    load_state(network, read_weights(folder / WEIGHTS), str(folder / WEIGHTS))
     return Model(
         network=network.eval(),
         architecture=architecture,
@@ -80,6 +82,21 @@ def load_model(folder: Path | str) -> Model:
         extra={p.name: p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in _FILES},
         folder=folder,
     )
+
+
+@contextlib.contextmanager
+def _refusing(where: str) -> Iterator[None]:
+    """A configuration that is wrong in any way is an artefact that is damaged."""
+    try:
+        yield
+    except LoadError:  # a library or a package is missing here: no fault of the artefact's
+        raise
+    except AssayError as error:
+        raise ArtefactError(error.what, where=where, mend=error.mend) from error
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
+        raise ArtefactError(
+            f"not a complete model configuration: {error}", where=where, mend="restore the file"
+        ) from error
 
 
 def assemble(architecture: Architecture, structures: tuple[Structure, ...]) -> torch.nn.Module:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from assay.errors import LoadError, UsageError
-from assay.files import derive_seed, file_digest, sha256
+from assay.errors import ArtefactError, LoadError, UsageError
+from assay.files import derive_seed, file_digest, read_json, sha256
 from assay.models.architecture import Architecture, weights_follow
-from assay.models.hub import EMBEDDED, ModelConfig, embedded_folder
+from assay.models.continuing import continued
+from assay.models.hub import EMBEDDED, ModelConfig, embedded_folder, huggingface_config
 from assay.models.load import load_model
 from assay.models.model import Model
 from assay.models.structures.head import Head
@@ -39,7 +40,13 @@ def load_from_config(
     if architecture is None:
         source = _source(config, base)
         if (source / "head.json").is_file():
-            return _continue(load_model(source), task, dataset, seed, scratch)
+            if scratch:
+                raise UsageError(
+                    "a model folder cannot start from scratch",
+                    where="model",
+                    mend="name the architecture it was built from",
+                )
+            return continued(load_model(source), task, dataset, seed, door)
         architecture = _transformer(source)
     preprocessing = _preprocessing(config, base, architecture, dataset, source, door)
     if architecture.inputs_from_data:
@@ -120,7 +127,7 @@ def _digest(source: Path) -> str:
 def _transformer(source: Path) -> Architecture:
     from assay.models.architectures.transformer import Transformer
 
-    return Transformer(config=json.loads((source / "config.json").read_bytes()))
+    return Transformer(config=huggingface_config(source))
 
 
 def _tokenizer_file(source: Path) -> Path:
@@ -149,42 +156,34 @@ def _preprocessing(
     if source is None:
         named = config.tokenizer
         source = embedded_folder(named) if named in EMBEDDED else base / named
-    longest = getattr(architecture, "max_positions", None) or getattr(
-        architecture, "config", {}
-    ).get("max_position_embeddings")
+    longest = architecture.longest()
     if longest is not None and config.max_length > longest:
         raise UsageError(
             f"the network reads at most {longest} tokens",
             where="model.max_length",
             mend=f"set it to at most {longest}",
         )
-    return preprocessing.text_preprocessing(
+    found = preprocessing.text_preprocessing(
         _tokenizer_file(source), dataset.schema.text_columns(), config.max_length
     )
+    known = getattr(architecture, "config", {}).get("vocab_size", found.vocabulary)
+    if found.vocabulary > known:
+        raise LoadError(
+            f"its tokenizer has {found.vocabulary} tokens, its network knows {known}",
+            where=f"model: {source}",
+            mend="put the tokenizer there that belongs to the network",
+        )
+    return found
 
 
 def _load_trunk(network: torch.nn.Module, source: Path) -> None:
     """Load a pretrained trunk; names may carry the prefix under which a headed model held it."""
     tensors: dict[str, torch.Tensor] = {}
-    index = source / "model.safetensors.index.json"
-    if index.is_file():
-        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-        for shard in shards:
-            tensors.update(read_weights(source / Path(shard).name))
-    elif (source / "model.safetensors").is_file():
-        tensors = read_weights(source / "model.safetensors")
-    else:
-        raise LoadError(
-            "the folder holds no model.safetensors",
-            where=f"model: {source}",
-            mend="convert its weights to safetensors (pickled weights are never read)",
-        )
+    for shard in _shards(source):
+        tensors.update(read_weights(shard))
     expected = network.state_dict()
     prefix = getattr(network, "base_model_prefix", "")
-    renamed = {
-        name.removeprefix(f"{prefix}.") if prefix else name: value
-        for name, value in tensors.items()
-    }
+    renamed = {_name(name, prefix, expected): value for name, value in tensors.items()}
     missing = sorted(set(expected) - set(renamed))
     wrong = sorted(n for n in set(expected) & set(renamed) if expected[n].shape != renamed[n].shape)
     if missing or wrong:
@@ -197,36 +196,39 @@ def _load_trunk(network: torch.nn.Module, source: Path) -> None:
     network.load_state_dict({n: renamed[n].to(expected[n].dtype) for n in expected})
 
 
-def _continue(model: Model, task: Any, dataset: Dataset, seed: int, scratch: bool) -> Model:
-    """Go on from a model of ours: as it is where task and classes fit, else with a new head."""
-    if scratch:
-        raise UsageError(
-            "a model folder cannot start from scratch",
-            where="model",
-            mend="name the architecture it was built from",
-        )
-    if model.task.part_name == task.part_name and model.classes == dataset.classes:
-        return model
-    first = model.structures[0] if model.structures else None
-    if not isinstance(first, Head) or len(model.structures) != 1:
-        raise UsageError(
-            f"the model was made for {model.task.part_name} with other classes, and carries "
-            "structures that hold its head",
-            where="model",
-            mend="merge its adapters first, or use data with the same classes",
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "network"))
-        head = first.model_copy(update={"outputs": task.outputs(dataset.classes)})
-        network = head.apply(model.copy().network.backbone)  # type: ignore[arg-type]
-    return Model(
-        network=network.eval(),
-        architecture=model.architecture,
-        structures=(head,),
-        task=task,
-        preprocessing=model.preprocessing,
-        classes=dataset.classes,
-        card=model.card,
-        passport=model.passport,
-        folder=model.folder,
+def _shards(source: Path) -> list[Path]:
+    """The files that hold the weights.
+
+    Raises:
+        LoadError: there is none.
+        ArtefactError: the index of the shards is damaged.
+    """
+    index, whole = source / "model.safetensors.index.json", source / "model.safetensors"
+    if index.is_file():
+        try:
+            names = {str(name) for name in read_json(index)["weight_map"].values()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtefactError(
+                "names no files of weights", where=str(index), mend="restore the folder"
+            ) from error
+        return [source / Path(name).name for name in sorted(names)]
+    if whole.is_file():
+        return [whole]
+    raise LoadError(
+        "the folder holds no model.safetensors",
+        where=f"model: {source}",
+        mend="convert its weights to safetensors (pickled weights are never read)",
     )
+
+
+def _name(name: str, prefix: str, expected: Collection[str]) -> str:
+    """What a trunk calls a tensor, given what a checkpoint calls it.
+
+    A headed model held the trunk under a prefix; the first checkpoints of BERT have the names of
+    TensorFlow for the parameters of norms.
+    """
+    bare = name.removeprefix(f"{prefix}.") if prefix else name
+    for old, new in ((".gamma", ".weight"), (".beta", ".bias")):
+        if bare not in expected and bare.endswith(old):
+            return bare.removesuffix(old) + new
+    return bare

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ class MLPTrunk(nn.Module):
                     ACTIVATIONS[activation](),
                     *([nn.Dropout(dropout)] if dropout else []),
                 )
-                for a, b in zip(sizes, sizes[1:], strict=False)
+                for a, b in pairwise(sizes)
             )
         )
 

@@ -36,12 +36,14 @@ def check_header(path: Path) -> None:
         raise ArtefactError(
             f"cannot read the weights: {error.strerror}", where=str(path), mend="restore the file"
         ) from error
-    ends = [
-        info["data_offsets"][1]
-        for name, info in header.items()
-        if name != "__metadata__" and isinstance(info, dict) and "data_offsets" in info
-    ]
-    if max(ends, default=0) != size - 8 - length:
+    try:
+        ends = [info["data_offsets"][1] for n, info in header.items() if n != "__metadata__"]
+        whole = max(ends, default=0) == size - 8 - length
+    except (AttributeError, KeyError, TypeError, IndexError):
+        raise ArtefactError(
+            "its header names no tensors", where=str(path), mend="restore the file"
+        ) from None
+    if not whole:
         raise ArtefactError(
             "the weights are truncated or have bytes to spare",
             where=str(path),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +60,7 @@ def run(
 
     Args:
         recipe: the recipe; None takes that of `resume`.
-        started: is told the run's folder before anything is done.
+        started: is told the run's folder as soon as it could be resumed.
         out: the run's folder; by default the next free `runs/<name>/<n>`.
         resume: the folder of a stopped run.
         set: changes `path=value`.
@@ -83,31 +81,31 @@ def run(
     written = recipe is None
     loaded = Recipe.load(file, set=set, seed=seed, allow=allow, resolved=written)
     plan = loaded.plan()
-    prepare(threads, remote=plan.model.remote or plan.data.remote)
+    prepare(
+        _threads_before(resume) if resume is not None else threads,
+        remote=plan.model.remote or plan.data.remote,
+    )
     from assay.recipe.run import run as run_recipe
-    from assay.recipe.state import new_folder, next_folder
 
-    folder = resume
-    if folder is None:
-        folder = new_folder(out) if out is not None else next_folder(Path("runs"), loaded.name)
-    ours = resume is None and (out is None or not out.exists())
-    started(folder)
+    def begin(folder: Path) -> None:
+        global _running
+        _running = folder
+        started(folder)
+
     progress = progress_for()
-    _running = folder
     try:
         done = run_recipe(
             loaded,
-            out=None if resume is not None else folder,
+            out=out,
             resume=resume,
             threads=threads,
             sign=sign,
             progress=progress,
             allow=allow,
+            started=begin,
         )
     except BaseException:
-        if ours:
-            _forget_empty(folder)
-        if not (folder / "recipe.yaml").exists():
+        if _running is not None and not (_running / "recipe.yaml").exists():
             _running = None
         raise
     finally:
@@ -130,11 +128,18 @@ def _written_recipe(resume: Path | None) -> Path:
     return file
 
 
-def _forget_empty(folder: Path) -> None:
-    """Remove the folder of a run that failed before it began."""
-    with contextlib.suppress(OSError):
-        if {path.name for path in folder.iterdir()} <= {".lock"}:
-            shutil.rmtree(folder)
+def _threads_before(resume: Path) -> int | None:
+    """The threads that a stopped run began with, where they are not this machine's default.
+
+    With the default its libraries read their own settings, and must do so again.
+    """
+    from assay.recipe.run import default_threads
+    from assay.recipe.state import RunFolder
+
+    folder = RunFolder(resume)
+    # a folder without it is refused by the run itself
+    found: int | None = folder.environment()["threads"] if folder.described else None
+    return found if found != default_threads() else None
 
 
 def verify(

@@ -15,6 +15,7 @@ from assay.errors import AssayError, LoadError, UsageError
 _MENDABLE = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
+    errno.EFBIG: "choose a folder that takes larger files",
     errno.EROFS: "choose another folder",
     errno.EACCES: "choose another folder, or change its permissions",
     errno.EPERM: "choose another folder, or change its permissions",

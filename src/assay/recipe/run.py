@@ -362,7 +362,7 @@ class _Runner:
         for name, value in context.evidence.items():
             (self.folder.path / "evidence").mkdir(exist_ok=True)
             files.write_json(self.folder.path / "evidence" / f"{index}-{name}.json", value)
-        state.done, state.metrics = index + 1, context.metrics.size()
+        state.done, state.metrics = index + 1, context.metrics.sync()
         self.folder.write_state(state)
         seconds = round(time.monotonic() - start, 3)
         self.folder.append("timings.jsonl", {"stage": index, "seconds": seconds})
@@ -379,7 +379,7 @@ class _Runner:
         for index, stage in enumerate(self.recipe.stages[:upto]):
             context = again(self.recipe, model, dataset, index, seed, self.threads)
             context.used = dict(self._used.get(index, {}))
-            if stage.effects(context.plan).keeps == ("*",):
+            if not stage.effects(context.plan).changes_network:
                 continue
             model = stage.run(model, context)
         return model

@@ -106,6 +106,11 @@ class RunFolder:
         """Whether data and model were loaded, so that the folder is worth keeping."""
         return (self.path / _STATE).exists()
 
+    @property
+    def described(self) -> bool:
+        """Whether it is written what the run is."""
+        return (self.path / _ENVIRONMENT).is_file()
+
     def describe(self, recipe: bytes, environment: dict[str, Any], plan: dict[str, Any]) -> None:
         """Write what the run is, before it does anything; with the recipe it can be resumed."""
         files.write_json(self.path / _ENVIRONMENT, environment)

@@ -140,7 +140,7 @@ def _required(run: RunFiles, item: Mapping[str, Any], place: int) -> Required:
         ok=ok,
         void=claim.get("status") == "void",
         margin=_margin(bound, value, unit, kind, ok),
-        miss=None if ok else _miss(run, claim, bound, raw, words, text),
+        miss=None if ok else _miss(run, claim, bound, raw, (kind_name(kind), text, words)),
         strip=_strip(claim, bound, value, ok, place, (text, interval, words)),
     )
 
@@ -163,11 +163,11 @@ def _miss(
     claim: Mapping[str, Any],
     bound: Bound | None,
     raw: object,
-    words: Phrase,
-    text: str,
+    told: tuple[Phrase, str, Phrase],
 ) -> Phrase:
-    """Why a required claim does not hold."""
-    kind, unit, what = kind_of(claim), unit_of(claim), kind_name(kind_of(claim))
+    """Why a required claim does not hold; `told` is its name, value and bound in words."""
+    kind, unit = kind_of(claim), unit_of(claim)
+    what, text, words = told
     stage = voided_by(run, replay(run).get(identity(claim), ())) if claim else None
     interval = pair(claim.get("interval"))
     value = number(raw)
@@ -175,6 +175,8 @@ def _miss(
         return say("verdict.miss_unmeasured", what=what)
     if claim.get("status") == "void" and stage is not None:
         return say("verdict.miss_void", what=what, value=value_of(run, claim), stage=stage.index)
+    if claim.get("status") == "void":
+        return say("verdict.miss_void_since", what=what, value=value_of(run, claim))
     if claim.get("status") == "unverifiable":
         return say("verdict.miss_unverifiable", what=what)
     if bound is None or value is None or claim.get("status") == "fails":

@@ -223,7 +223,7 @@ def curves(
         for line in lines:
             colour = COLOURS["model" if line.main else "second"]
             x, y = zip(*line.points, strict=True)
-            few = len(x) <= 40
+            few = len(x) <= 16
             one.plot(
                 x, y, color=colour, linewidth=2.2 if line.main else 1.4, clip_on=False,
                 marker="o" if few else None, markersize=6 if line.main else 4.5,
@@ -302,6 +302,7 @@ def _axis_words(one: Axes, left: float, top: float) -> None:
 def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) -> None:
     from matplotlib.patches import Rectangle
 
+    # no cell is darker than the page's ink can be read on, in either theme
     across = 1.5 * len(matrix) / (one.bbox.width or 1.0)
     down = 1.5 * len(matrix) / (one.bbox.height or 1.0)
     for row, counts in enumerate(matrix):
@@ -311,19 +312,18 @@ def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) ->
             colour = COLOURS["model" if row == column else "second"]
             one.add_patch(
                 Rectangle((column - 0.5 + across, row - 0.5 + down), 1 - 2 * across, 1 - 2 * down,
-                          facecolor=colour, alpha=round(0.06 + 0.84 * share, 3), linewidth=0)
+                          facecolor=colour, alpha=round(0.05 + 0.5 * share, 3), linewidth=0)
             )  # fmt: skip
             if small and not count:
                 continue
-            ink = COLOURS["on_model" if share > 0.55 else "ink"]
             size = 9.0 if small else 12.0
             if len(matrix) <= 4:
-                one.text(column, row - 0.09, f"{count:,}", ha="center", va="center", color=ink,
+                one.text(column, row - 0.09, f"{count:,}", ha="center", va="center", color=COLOURS["ink"],
                          fontsize=17, weight="bold")  # fmt: skip
                 one.text(column, row + 0.22, f"{100 * share:.1f}%", ha="center", va="center",
-                         color=ink, fontsize=12)  # fmt: skip
+                         color=COLOURS["ink"], fontsize=12)  # fmt: skip
             else:
-                one.text(column, row, f"{count:,}", ha="center", va="center", color=ink,
+                one.text(column, row, f"{count:,}", ha="center", va="center", color=COLOURS["ink"],
                          fontsize=size)  # fmt: skip
 
 

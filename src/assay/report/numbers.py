@@ -48,7 +48,9 @@ _LESS = frozenset(
         "demographic_parity",
     }
 )
-_UNITLESS = frozenset({"", "1", "ratio", "none", "label", "number", "score", "fraction", "count"})
+_UNITLESS = frozenset(
+    {"", "1", "ratio", "none", "label", "probability", "number", "score", "fraction", "count"}
+)
 
 
 def metric_of(kind: str) -> str:
@@ -93,7 +95,7 @@ def significant(value: float, digits: int) -> str:
         return "0"
     size = math.floor(math.log10(abs(value)))
     if size < -5 or size > 14:
-        return f"{value:.{digits - 1}e}"
+        return f"{value:.1e}"
     return f"{value:,.{max(0, digits - 1 - size)}f}"
 
 

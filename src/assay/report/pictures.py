@@ -37,7 +37,7 @@ from assay.report.timeline import kind_of, unit_of, value_of
 PERCENTAGES = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv"}
 #: most panels of the baseline chart, classes of a picture, points of a curve, stages with curves,
 #: mistakes
-PANELS, CLASSES, POINTS, STAGES, MISTAKES = 3, 12, 60, 6, 8
+PANELS, CLASSES, POINTS, STAGES, MISTAKES = 3, 12, 60, 6, 5
 
 
 def headline_claims(run: RunFiles) -> list[Mapping[str, Any]]:

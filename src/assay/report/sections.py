@@ -17,7 +17,7 @@ from assay.report.numbers import (
 )
 from assay.report.pictures import headline_claims
 from assay.report.reading import RunFiles, StageEntry, as_index, as_list, as_map
-from assay.report.strings import TABLE, Phrase, chain, kind_name, literal, part_name, say
+from assay.report.strings import TABLE, Phrase, chain, kind_name, literal, part_name, plural, say
 from assay.report.timeline import Track, conditions_of, interval_of, kind_of, unit_of, value_of
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def numbers(run: RunFiles) -> Numbers | None:
     if not claims:
         return None
     found = baselines(run, claims[0])
+    first, *others = [as_map(claim.get("conditions")).items() for claim in claims]
+    shared = {name for name, value in first if all((name, value) in other for other in others)}
     rows = []
     for claim in claims:
         kind, unit = kind_of(claim), unit_of(claim)
@@ -73,7 +75,7 @@ def numbers(run: RunFiles) -> Numbers | None:
         rows.append(
             NumberRow(
                 name=kind_name(kind),
-                about=conditions_of(run, claim),
+                about=conditions_of(run, claim, shared),
                 status=str(claim.get("status") or ""),
                 model=Value(
                     value_of(run, claim),
@@ -121,7 +123,11 @@ def _machine(run: RunFiles) -> Phrase | None:
     machine, threads = run.common.get("machine") or run.machine, run.common.get("threads")
     if not machine:
         return None
-    return say("cost.threads", machine=machine, n=threads) if threads else literal(machine)
+    return (
+        plural("cost.threads", 1 if threads == "1" else 2, machine=machine, n=threads)
+        if threads
+        else literal(machine)
+    )
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,9 @@ TABLE: dict[str, dict[str, str]] = {
     "verdict.miss_void": {
         "en": "{what} was {value}, but is void since stage {stage} and was not measured again."
     },
+    "verdict.miss_void_since": {
+        "en": "{what} was {value}, but a later stage made it void and it was not measured again."
+    },
     "verdict.miss_unverifiable": {"en": "{what} cannot be checked here."},
     "verdict.others": {"en": "Of {n} claims in all, {parts}."},
     "verdict.everything": {"en": "All {n} claims of this run hold."},
@@ -186,7 +189,6 @@ TABLE: dict[str, dict[str, str]] = {
     "stages.title": {"en": "What each stage did"},
     "stages.moves": {"en": "Moves {what}."},
     "stages.adds": {"en": "Measures {what}."},
-    "stages.took": {"en": "{time}"},
     "stages.still": {"en": "Changes no weight."},
     "stages.used": {"en": "Used"},
     "time.seconds": {"en": "{s} s"},
@@ -247,7 +249,8 @@ TABLE: dict[str, dict[str, str]] = {
     "cost.latency": {"en": "Latency"},
     "cost.conditions": {"en": "Conditions"},
     "cost.machine": {"en": "Measured on {machine}. Another machine gives other times."},
-    "cost.threads": {"en": "{machine} with {n} threads"},
+    "cost.threads.one": {"en": "{machine} with one thread"},
+    "cost.threads.many": {"en": "{machine} with {n} threads"},
     # data
     "data.title": {"en": "The data"},
     "data.name": {"en": "Name"},
@@ -293,7 +296,6 @@ TABLE: dict[str, dict[str, str]] = {
     # recipe, environment, verify
     "recipe.title": {"en": "The recipe"},
     "recipe.lead": {"en": "With every default resolved. Saved as recipe.yaml."},
-    "recipe.show": {"en": "Show all {n} lines"},
     "environment.title": {"en": "The environment"},
     "environment.packages": {"en": "{name}, {n} entries"},
     "verify.title": {"en": "Check it yourself"},
@@ -310,6 +312,7 @@ TABLE: dict[str, dict[str, str]] = {
     },
     "verify.passport": {"en": "Passport: {n} records, head {digest}."},
     "command.verify": {"en": "assay verify {folder}"},
+    "command.predict": {"en": "assay predict {folder}/model INPUT --out FILE"},
     # card
     "card.title": {"en": "{recipe} ({model})"},
     "card.lead": {

@@ -29,7 +29,6 @@ COLOURS = {
     "good": "#070707",
     "bad": "#080808",
     "paper": "#090909",
-    "on_model": "#0a0a0a",
 }
 FONT_SIZE = 12.0
 
@@ -192,7 +191,7 @@ def _tidy(element: ET.Element, name: str, kept: set[str]) -> None:
         if "#" in value:
             value = value.replace("url(#", f"url(#{name}-")
             for role, colour in COLOURS.items():
-                value = value.replace(colour, f"var(--{role.replace('_', '-')})")
+                value = value.replace(colour, f"var(--{role})")
         value = _LONG.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
         if key == "style":
             value = re.sub(r"font-family:[^;]*;?", "", value)

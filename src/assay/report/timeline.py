@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -114,29 +114,30 @@ def where_of(claim: Mapping[str, Any]) -> Phrase | None:
     return say("where.dataset", dataset=dataset or split) if dataset or split else None
 
 
-def conditions_of(run: RunFiles, claim: Mapping[str, Any]) -> Phrase | None:
-    """`batch 1, runtime onnx`; nothing that is the same for every claim of the run."""
-    conditions = {
-        key: value
-        for key, value in as_map(claim.get("conditions")).items()
-        if key not in run.common
-    }
+def conditions_of(
+    run: RunFiles, claim: Mapping[str, Any], hidden: Collection[str] = ()
+) -> Phrase | None:
+    """`batch 1, runtime onnx`; nothing `hidden`, or the same for every claim of the run."""
     return chain(
-        say(
+        literal(value)
+        if name == "resampling"
+        else say(
             "condition",
             name=str(name).replace("_", " "),
             value=literal(shown(value) if number(value) is None else f"{value:g}"),
         )
-        for name, value in sorted(conditions.items())
+        for name, value in sorted(as_map(claim.get("conditions")).items())
+        if name not in run.common and name not in hidden
     )
 
 
 def about_of(run: RunFiles, claim: Mapping[str, Any]) -> Phrase | None:
     """Data set, split and conditions of a claim."""
-    found = [
-        phrase for phrase in (where_of(claim), conditions_of(run, claim)) if phrase is not None
-    ]
-    return chain(found, "dot")
+    where, conditions = where_of(claim), conditions_of(run, claim)
+    if claim.get("dataset") and "resampling" in as_map(claim.get("conditions")):
+        # the condition says already that the rows were out of fold
+        where = say("where.dataset", dataset=claim["dataset"])
+    return chain([phrase for phrase in (where, conditions) if phrase is not None], "dot")
 
 
 def _order(claim: Mapping[str, Any]) -> tuple[int, str]:

@@ -74,6 +74,8 @@ class Checkpoints:
                     f"checkpoint {path.name} is damaged ({error}); going back to the one before"
                 )
                 path.unlink(missing_ok=True)
+        if complaints:
+            complaints.append("there is none before; beginning the stage anew")
         return None, complaints
 
     def _read(self, path: Path) -> Checkpoint:

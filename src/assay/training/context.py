@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from assay.claims import Claim, PlanContext
 from assay.data.door import Door, LocalDoor
+from assay.errors import ArtefactError, LoadError
 from assay.files import derive_seed
 
 if TYPE_CHECKING:
@@ -33,18 +35,45 @@ class MetricsLog:
         self.lines: list[dict[str, Any]] = []
 
     def write(self, **values: Any) -> None:
-        """Append one line."""
+        """Append one line.
+
+        Raises:
+            LoadError: the disk is full.
+        """
         self.lines.append(values)
-        if self.path is not None:
+        if self.path is None:
+            return
+        try:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(values, sort_keys=True, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise LoadError(
+                f"cannot write: {error.strerror}", where=str(self.path), mend="free some space"
+            ) from error
 
     def size(self) -> int:
         """Length of the file in bytes."""
         return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
 
+    def sync(self) -> int:
+        """Make what was written survive a power cut; returns the length of the file in bytes."""
+        if self.path is not None and self.path.exists():
+            with self.path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        return self.size()
+
     def cut(self, size: int) -> None:
-        """Forget all that was written after the file had that length."""
+        """Forget all that was written after the file had that length.
+
+        Raises:
+            ArtefactError: the file is shorter: it was changed.
+        """
+        if self.size() < size:
+            raise ArtefactError(
+                f"{self.size()} bytes, but it had {size} already: it was cut off or replaced",
+                where=str(self.path),
+                mend="restore the file, or start the run anew",
+            )
         if self.path is not None and self.path.exists():
             with self.path.open("r+b") as stream:
                 stream.truncate(size)

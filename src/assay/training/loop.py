@@ -207,19 +207,29 @@ class Job:
             self._opened = None
 
     def _log(self, metrics: dict[str, float], rate: float) -> None:
+        self._must_be_finite(metrics)
         self.interval.add(metrics)
         self.epoch.add(metrics)
-        if not math.isfinite(metrics.get("loss", 0.0)):
-            raise UsageError(
-                f"the loss is {metrics['loss']} at step {self.steps_done}",
-                where=f"stages[{self.context.stage}].{self.stage.part_name}",
-                mend="lower lr, add warm-up or clip_norm, or set precision: fp32",
-            )
         if self.steps_done % self._log_every == 0:
             means = self.interval.take()
             self._write(kind="step", split="train", lr=rate, **means)
             text = f"loss {means['loss']:.4f}" if "loss" in means else ""
             self.context.progress.update(self.steps_done, self.total_steps, text)
+
+    def _must_be_finite(self, values: dict[str, float], what: str = "") -> None:
+        """Refuse to go on with numbers that are none.
+
+        Raises:
+            UsageError: one of the values is infinite or not a number.
+        """
+        for name, value in values.items():
+            if not math.isfinite(value):
+                said = f"{what}{name}".replace("_", " ")
+                raise UsageError(
+                    f"the {said} is {value} at step {self.steps_done}",
+                    where=f"stages[{self.context.stage}].{self.stage.part_name}",
+                    mend="lower lr, add warm-up or clip_norm, or set precision: fp32",
+                )
 
     def _write(self, **values: Any) -> None:
         epoch = round(self.steps_done / self.steps_per_epoch, 4)
@@ -235,6 +245,7 @@ class Job:
         if self.valid is not None:
             with self.evaluating():
                 values = self.valid.measure(self)
+            self._must_be_finite(values, "validation ")
             self._write(kind="epoch", split="valid", **values)
             text += ", valid " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
             for player in self.players.values():
@@ -291,6 +302,9 @@ class Job:
         self.close()
         if self.valid is not None:
             self.valid.keep_best(self)
+        for player in self.players.values():
+            largest = player.final().abs().max()
+            self._must_be_finite({"largest weight": float(largest)})
         for player in self.players.values():
             player.detach()
         if self.feeder is not None:

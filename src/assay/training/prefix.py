@@ -226,7 +226,7 @@ class Cache:
         if folder is not None and size > IN_MEMORY:
             # an unnamed file: readable by the owner only, and gone however the process ends
             self._file = tempfile.TemporaryFile(dir=folder, prefix="prefix-")  # noqa: SIM115
-            self._file.truncate(size)
+            _reserve(self._file.fileno(), size)
             buffer = np.memmap(self._file, dtype=np.uint8, mode="r+", shape=(size,))
             self.values = torch.from_numpy(buffer).view(dtype).view(rows, *width)
         else:
@@ -258,6 +258,18 @@ class Cache:
         self.values = torch.empty(0)
         if self._file is not None:
             self._file.close()
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Give a file its space now: a mapped page that finds none later would kill the process."""
+    try:
+        os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        raise LoadError(
+            f"cannot keep {size:,} bytes of cached activations: {error.strerror}",
+            where="the run's folder",
+            mend="free some space, or choose another folder with --out",
+        ) from error
 
 
 def fill(

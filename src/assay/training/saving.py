@@ -23,7 +23,7 @@ def snapshot(job: Job) -> Checkpoint:
         "source": job.state,
         "interval": job.interval.state(),
         "epoch": job.epoch.state(),
-        "metrics": job.context.metrics.size(),
+        "metrics": job.context.metrics.sync(),
         "players": {},
     }
     for name, player in job.players.items():

@@ -11,7 +11,7 @@ import yaml
 
 from assay.claims.claim import Claim, Requirement, Scalar
 from assay.config import build
-from assay.errors import ArtefactError, AssayError
+from assay.errors import ArtefactError, AssayError, UsageError
 
 if TYPE_CHECKING:
     from assay.verify.findings import Finding
@@ -73,16 +73,18 @@ def judge(
 
     A claim that is void or fails meets nothing. One that is unverifiable meets its bound by its
     recorded value, unless `strict`.
-
-    Raises:
-        UsageError: several claims match one requirement.
+    A requirement that several claims match is not met: it does not say which it means.
     """
     return tuple(_judge(requirement, findings, strict) for requirement in requirements)
 
 
 def _judge(requirement: Requirement, findings: Sequence[Finding], strict: bool) -> Required:
     standing = [f for f in findings if f.status != "void"]
-    chosen = requirement.choose([f.claim for f in standing])
+    try:
+        chosen = requirement.choose([f.claim for f in standing])
+    except UsageError as error:
+        # found out when the work is done: the result is kept, and says what was not clear
+        return Required(requirement, None, False, None, f"{error.what}; {error.mend}")
     if chosen is None:
         gone = [f for f in findings if f.status == "void" and requirement.matches(f.claim)]
         why = f"the claim is void: {gone[-1].why}" if gone else "no stage claimed it"

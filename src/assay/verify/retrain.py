@@ -79,7 +79,7 @@ def _again(
         # a choice that the run made by timing can be found here and made again
         used=deepcopy(placed.record.used),
     )
-    if stage.effects(context.plan).keeps == ("*",):
+    if not stage.effects(context.plan).changes_network:
         return model
     return stage.run(model, context)
 

@@ -1,13 +1,17 @@
 """What a model says of a split, computed once for all that ask in one process.
 
-An audit and the export after it look at the same rows of the same network. Answers are kept under
-the digest of everything they depend on, weights included, so that no answer can be stale.
+An audit and the export after it look at the same rows of the same network. Answers are kept as long
+as that very network lives, under the digest of everything they depend on, its weights included: no
+answer can be stale.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections.abc import MutableMapping
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import torch
 
 from assay.config import dump
 from assay.errors import LoadError
@@ -18,9 +22,8 @@ if TYPE_CHECKING:
     from assay.models.model import Model
     from assay.models.predictions import Predictions
 
-#: answers kept
-_SIZE = 4
-_kept: OrderedDict[str, Predictions] = OrderedDict()
+#: network -> digest -> answer
+_kept: MutableMapping[torch.nn.Module, dict[str, Predictions]] = WeakKeyDictionary()
 
 
 def said(model: Model, data: Dataset, split: str) -> Predictions:
@@ -36,12 +39,10 @@ def said(model: Model, data: Dataset, split: str) -> Predictions:
             mend="one of: " + ", ".join(s for s in data.splits if data.size(s)),
         )
     rows = data.rows(split)  # opening the split is recorded whether or not the answer is known
-    key = _key(model, data, split)
-    if key not in _kept:
-        _kept[key] = model.predict(rows)
-        while len(_kept) > _SIZE:
-            _kept.popitem(last=False)
-    return _kept[key]
+    answers, key = _kept.setdefault(model.network, {}), _key(model, data, split)
+    if key not in answers:
+        answers[key] = model.predict(rows)
+    return answers[key]
 
 
 def forget() -> None:
@@ -50,11 +51,8 @@ def forget() -> None:
 
 
 def _key(model: Model, data: Dataset, split: str) -> str:
-    import torch
-
     about = [
         model.subject(),
-        type(model.network).__qualname__,
         model.config(),
         sha256(canonical_json(dump(model.preprocessing))),
         data.digest,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from assay.data.preprocessing.base import Encoded, Preprocessing, Target, load_preprocessing
-from assay.data.preprocessing.fit import fit_tabular
+from assay.data.preprocessing.fit import fit_tabular, fit_target
 from assay.data.preprocessing.tabular import Feature, TabularPreprocessing
 from assay.data.preprocessing.text import TextPreprocessing, text_preprocessing
 
@@ -15,6 +15,7 @@ __all__ = [
     "Target",
     "TextPreprocessing",
     "fit_tabular",
+    "fit_target",
     "load_preprocessing",
     "text_preprocessing",
 ]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from assay.config import Config, build, dump
+from assay.data.columns import check_type
 from assay.errors import ArtefactError, LoadError, UsageError, did_you_mean
 from assay.files import read_json, write_json
 
@@ -172,7 +173,7 @@ def required(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
     """A column of a table.
 
     Raises:
-        LoadError: it is missing, or stands there twice.
+        LoadError: it is missing, stands there twice, or holds what is no cell of a table.
     """
     found = table.column_names.count(name)
     if found != 1:
@@ -184,6 +185,7 @@ def required(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
             if not found
             else "rename one of them",
         )
+    check_type(table.column(name), name, where)
     return table.column(name)
 
 

@@ -62,6 +62,18 @@ def fit_tabular(dataset: Dataset, split: str, door: Door) -> TabularPreprocessin
     )
 
 
+def fit_target(dataset: Dataset, split: str, door: Door) -> Target:
+    """Mean and standard deviation of the targets of a regression, from the rows of a split.
+
+    Args:
+        dataset: the data.
+        split: the training split.
+        door: where sums over units are asked for.
+    """
+    fit = _Fit(dataset.rows(split), dataset.units(split), door, f"data {dataset.name}")
+    return fit.target(dataset.targets(split))
+
+
 class _Fit:
     """The rows of a split, and sums over their units."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -47,7 +48,7 @@ class MLP(Architecture):
         if self.inputs is None:
             return None
         sizes = (self.inputs, *self.hidden)
-        return sum(a * b + b for a, b in zip(sizes, sizes[1:], strict=False))
+        return sum(a * b + b for a, b in pairwise(sizes))
 
     def block_count(self) -> int | None:
         """Number of hidden layers."""

@@ -207,3 +207,7 @@ class Bert(Architecture):
     def block_count(self) -> int | None:
         """Number of blocks."""
         return self.layers
+
+    def longest(self) -> int | None:
+        """Tokens of the longest input."""
+        return self.max_positions
