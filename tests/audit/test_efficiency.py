@@ -65,7 +65,9 @@ def test_latency_names_what_it_depends_on(
         assert p50.details["machine"]["cores"] >= 1
 
 
-def test_agreement_on_latency(make_data: Make, make_model: Make, make_context: Make) -> None:
+def test_agreement_on_latency(
+    make_data: Make, make_model: Make, make_context: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = make_data()
     claims = measured(QUICK, make_model(data), make_context(data))
     claim = one(claims, "latency.p50_ms", batch=1)
@@ -77,7 +79,11 @@ def test_agreement_on_latency(make_data: Make, make_model: Make, make_context: M
     value = float(claim.value)  # type: ignore[arg-type]
     assert QUICK.agrees(claim, again(1.9 * value)) == "holds"
     assert QUICK.agrees(claim, again(0.1 * value)) == "holds"
+    monkeypatch.setattr("assay.audit.efficiency.os.getloadavg", lambda: (0.1, 0.1, 0.1))
     assert QUICK.agrees(claim, again(2.1 * value)) == "fails"
+    monkeypatch.setattr("assay.audit.efficiency.os.getloadavg", lambda: (1e6, 0.1, 0.1))
+    assert QUICK.agrees(claim, again(2.1 * value)) == "unverifiable"
+    assert QUICK.agrees(claim, again(1.9 * value)) == "holds"
     assert QUICK.agrees(claim, again(value, cpu="another")) == "unverifiable"
     assert QUICK.agrees(claim, again(value, runtime="torch 1.0")) == "unverifiable"
     assert QUICK.agrees(claim.model_copy(update={"details": {}}), again(value)) == "unverifiable"

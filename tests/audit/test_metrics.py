@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
@@ -67,6 +67,7 @@ def oracle(name: str, s: m.Scored, w: np.ndarray) -> Any:
     }[name]()
 
 
+@settings(max_examples=25)
 @given(
     n=st.integers(12, 60),
     k=st.sampled_from([2, 3, 5]),

@@ -214,8 +214,10 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
 def test_an_unreadable_file(tmp_path: Path) -> None:
     (tmp_path / "t.csv").symlink_to(tmp_path / "t.csv.d")
     (tmp_path / "t.csv.d").mkdir()
-    with pytest.raises(LoadError, match="no such file; correct the path"):
+    with pytest.raises(LoadError, match="is a folder, not a file; name a file in it"):
         table_of(tmp_path / "t.csv")
+    with pytest.raises(LoadError, match="cannot be read: File name too long"):
+        read(tmp_path / ("x" * 300 + ".csv"))
 
 
 def test_folders_that_are_no_data(tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ import torch
 
 from assay import registry
 from assay.claims.capabilities import conflicts, of
-from assay.config import Config
+from assay.config import Config, build_part
 from assay.models.model import Model
 from assay.stages.finetune import Finetune
 from assay.training.loop import Job
-from tests.matrix.conftest import Bench, save_teacher
+from tests.tiny import Bench, save
 
 COLUMNS = ("term", "parameters", "step", "place", "structure")
 
@@ -83,9 +83,9 @@ def assemble(chosen: list[tuple[str, str, int, Any]]) -> dict[str, Any]:
     terms = [p for k, _, _, p in chosen if k == "term"] or ["supervised"]
     steps = [p for k, _, _, p in chosen if k == "step"]
     if not any(p.slot == "optimiser" for p in steps):
-        steps.insert(0, registry.find("step", "adamw")(lr=0.01))
+        steps.insert(0, build_part("step", {"adamw": 0.01}))
     if not any(p.part_name == "precision" for p in steps):
-        steps.append(registry.find("step", "precision")(mode="fp32"))
+        steps.append(build_part("step", {"precision": "fp32"}))
     settings: dict[str, Any] = {
         "objective": dict.fromkeys(terms) if terms == ["supervised"] else tuple(terms),
         "step": tuple(steps),
@@ -115,7 +115,7 @@ def state_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def train(stage: Finetune, bench: Bench, model: Model, folder: Path, stop_at: int | None) -> Model:
-    """Train to the end; with `stop_at`, in two processes' worth of jobs with a checkpoint between."""
+    """Train to the end; with `stop_at`, in two jobs with a checkpoint between."""
     context = bench.context(folder)
     if stop_at is not None:
         job = Job(stage, model, context)
@@ -175,7 +175,7 @@ def test_two_parts_compose_on_a_table(
     pair: tuple[Any, Any], table: Bench, in_home: Path, tmp_path: Path
 ) -> None:
     if any(item[1] == "distillation" for item in pair) and not (in_home / "teacher").exists():
-        save_teacher(table, in_home)
+        save(table, in_home / "teacher")
     check(list(pair), table, tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_each_part_works_on_text(
     item: Any, text: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     if item[1] == "distillation":
-        save_teacher(text, tmp_path)
+        save(text, tmp_path / "teacher")
         monkeypatch.chdir(tmp_path)
     check([item], text, tmp_path)
 

@@ -58,7 +58,7 @@ def test_any_text_is_fit_for_a_chart() -> None:
     for text in ("<script>&\"'</script>", "$x^2$", "评论", "😀", "a\x0bb\ud800", ""):
         source = confusion([text, "b"], [[1, 2], [3, 4]], "c", 300, text, text)
         shown = [element.text for element in ET.fromstring(source).iter("text")]
-        assert not plain(text) or plain(text, 18) in shown
+        assert not plain(text) or plain(text, 18, 5) in shown
 
 
 def test_a_confusion_matrix_writes_its_counts() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -123,7 +124,8 @@ class EfficiencyAudit(Audit):
         it holds when it is measured again at no more than twice the claim.
 
         Clocks are noisy and machines are shared, so a latency claims an order of cost: the new
-        measurement counts by its least disturbed block, and being faster is no failure.
+        measurement counts by its least disturbed block, and being faster is no failure. Being
+        slower is one only while no other work waits for the processors.
         """
         if claim.kind.startswith("latency."):
             return _latency_agrees(claim, again)
@@ -140,4 +142,16 @@ def _latency_agrees(claim: Claim, again: Claim) -> Status:
     best = again.details.get("best")
     if not isinstance(claim.value, (int, float)) or not isinstance(best, (int, float)):
         return "fails"
-    return "holds" if best <= FACTOR * claim.value else "fails"
+    if best <= FACTOR * claim.value:
+        return "holds"
+    # slower than claimed while others use the processors says nothing about the model
+    return "unverifiable" if _busy() else "fails"
+
+
+def _busy() -> bool:
+    """Whether more processes want to run than there are processors (where the system tells)."""
+    try:
+        waiting, _, _ = os.getloadavg()
+    except (AttributeError, OSError):
+        return False
+    return waiting > (os.cpu_count() or 1)

@@ -20,6 +20,18 @@ if TYPE_CHECKING:
 _RULE = re.compile(r"^\s*(sensitivity|specificity|ppv|npv)\s*>=\s*(0?\.\d+|1(?:\.0*)?)\s*$")
 
 
+_REGRESSION = ("rmse", "mae", "r2", "median_ae")
+_CLASSES = ("accuracy", "balanced_accuracy", "macro_f1", "auroc", "auprc", "log_loss", "brier")
+_TWO_CLASSES = ("sensitivity", "specificity", "ppv", "npv")
+
+
+def _applicable(context: PlanContext) -> tuple[str, ...]:
+    """Metrics of the task, as far as the plan knows the number of classes."""
+    if getattr(type(context.task), "kind", "classification") == "regression":
+        return _REGRESSION
+    return _CLASSES + (_TWO_CLASSES if context.data.classes in (None, 2) else ())
+
+
 @register("audit", "quality")
 class QualityAudit(Audit):
     """Quality of the predictions on held-out rows, or out of fold.
@@ -78,10 +90,8 @@ class QualityAudit(Audit):
         return self
 
     def adds(self, context: PlanContext) -> tuple[str, ...]:
-        """`quality.<metric>`."""
-        if self.metrics is not None:
-            return tuple(f"quality.{name}" for name in self.metrics)
-        return ("quality.*",)
+        """`quality.<metric>` of the metrics named, else of all that apply to the task."""
+        return tuple(f"quality.{name}" for name in self.metrics or _applicable(context))
 
     def reads(self, context: PlanContext) -> tuple[Read, ...]:
         """The audited rows; those that baselines are fitted on; those that choose the threshold."""

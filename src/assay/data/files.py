@@ -33,20 +33,27 @@ def read(path: Path) -> Source:
     Raises:
         LoadError: it is missing, of no known kind, damaged, or two columns share a name.
     """
-    if not path.exists():
-        near = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, near) if near else ""
-        raise LoadError(
-            "no such file or folder",
-            where=str(path),
-            mend=hint if hint.startswith("did") else "correct the path",
-        )
+    _check_there(path)
     if path.is_dir():
         return _folder(path)
     table = table_of(path)
     if table.num_rows == 0:
         raise LoadError("the file has no rows", where=str(path), mend="give it some")
     return Source(table)
+
+
+def _check_there(path: Path) -> None:
+    """Refuse a path that leads nowhere, or that may not be followed."""
+    with _readable(path):
+        if path.exists():
+            return
+        near = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, near)
+    raise LoadError(
+        "no such file or folder",
+        where=str(path),
+        mend=hint if hint.startswith("did") else "correct the path",
+    )
 
 
 def table_of(path: Path) -> pa.Table:
@@ -62,8 +69,9 @@ def table_of(path: Path) -> pa.Table:
             where=str(path),
             mend="one of: " + ", ".join(sorted(_READERS)),
         )
-    if not path.is_file():
-        raise LoadError("no such file", where=str(path), mend="correct the path")
+    _check_there(path)
+    if path.is_dir():
+        raise LoadError("is a folder, not a file", where=str(path), mend="name a file in it")
     if path.stat().st_size == 0:
         raise LoadError("the file is empty", where=str(path), mend="give it rows")
     with _readable(path):

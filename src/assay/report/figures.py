@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from assay.report.strings import Phrase, say
@@ -99,9 +100,9 @@ def dots(panels: Sequence[Panel], name: str, width: float, title: str, about: st
     """Dot chart: panels side by side where there is room, else below each other."""
     stacked = width < 600
     rows = [dot.name for dot in panels[0].dots]
-    label = min(0.36 * width, 14 + 7.0 * max(len(plain(row, 30)) for row in rows))
+    label = min(0.38 * width, 14 + 7.0 * max(len(plain(row, 30)) for row in rows))
     # letters of the page's font are about 6.2 px wide at 12 px
-    longest = int(label / 6.6)
+    longest = int(label / 6.2)
     room = 22 + 6.8 * max(len(dot.text) for panel in panels for dot in panel.dots)
     pitch, head = 28.0, 42.0
     block = head + pitch * len(rows) + 8
@@ -265,8 +266,7 @@ def confusion(
 ) -> str:
     """Confusion matrix: cells shaded by the share of their row, counts written in."""
     k = len(labels)
-    longest = 14 if k > 2 else 18
-    names = [plain(label, longest) for label in labels]
+    names = [plain(label, 14 if k > 2 else 18, 5) for label in labels]
     left = min(0.3 * width, 26 + 6.8 * max(len(text) for text in names))
     slanted = k > 4 or max(len(text) for text in names) * 6.8 > (width - left) / k
     top = 34 + (min(90.0, 6.0 * max(len(text) for text in names)) if slanted else 12)
@@ -316,15 +316,12 @@ def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) ->
             )  # fmt: skip
             if small and not count:
                 continue
-            size = 9.0 if small else 12.0
+            write = partial(one.text, column, ha="center", va="center", color=COLOURS["ink"])
             if len(matrix) <= 4:
-                one.text(column, row - 0.09, f"{count:,}", ha="center", va="center", color=COLOURS["ink"],
-                         fontsize=17, weight="bold")  # fmt: skip
-                one.text(column, row + 0.22, f"{100 * share:.1f}%", ha="center", va="center",
-                         color=COLOURS["ink"], fontsize=12)  # fmt: skip
+                write(row - 0.09, f"{count:,}", fontsize=17, weight="bold")
+                write(row + 0.22, f"{100 * share:.1f}%", fontsize=12)
             else:
-                one.text(column, row, f"{count:,}", ha="center", va="center", color=COLOURS["ink"],
-                         fontsize=size)  # fmt: skip
+                write(row, f"{count:,}", fontsize=9.0 if small else 12.0)
 
 
 def unit_square(

@@ -83,14 +83,18 @@ def drawing(width: float, height: float) -> Iterator[Figure]:
         yield figure
 
 
-def plain(text: object, longest: int = 200) -> str:
+def plain(text: object, longest: int = 200, end: int = 0) -> str:
     r"""Text fit for a chart: one line, no control characters, no longer than `longest`.
 
-    >>> plain("a\n<b>\x00"), plain("a very long name", 8)
-    ('a <b>', 'a very…')
+    Where it is cut, its last `end` characters are kept: names often differ only there.
+
+    >>> plain("a\n<b>\x00"), plain("a very long name", 8), plain("class number 12", 12, 4)
+    ('a <b>', 'a very…', 'class n…r 12')
     """
     line = " ".join(_UNFIT.sub(" ", str(text)).split())
-    return line if len(line) <= longest else line[: max(1, longest - 1)].rstrip() + "…"
+    if len(line) <= longest:
+        return line
+    return line[: max(1, longest - 1 - end)].rstrip() + "…" + (line[-end:] if end else "")
 
 
 def axes(figure: Figure, left: float, bottom: float, right: float, top: float) -> Axes:

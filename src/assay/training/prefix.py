@@ -11,6 +11,7 @@ which something flows around the cut is found out, not silently wrong.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+
+from assay.errors import LoadError
 
 Inputs = dict[str, torch.Tensor]
 

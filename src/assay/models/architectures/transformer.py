@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from assay.errors import AssayError, LoadError
+from assay.errors import LoadError
 from assay.models.architecture import Architecture, skips_initialisation
 from assay.registry import register
 
@@ -73,17 +73,22 @@ class Transformer(Architecture):
             config = self._library_config()
             try:
                 # the pooler is not used by our heads; unused weights would be decayed and shipped
-                return AutoModel.from_config(config, add_pooling_layer=False, **how)  # type: ignore[no-any-return]
+                network = AutoModel.from_config(config, add_pooling_layer=False, **how)
             except TypeError:
-                return AutoModel.from_config(config, **how)  # type: ignore[no-any-return]
+                network = AutoModel.from_config(config, **how)
+        if network.main_input_name != "input_ids" or config.is_encoder_decoder:
+            raise LoadError(
+                f"a model of type {config.model_type!r} is no text encoder",
+                where="model",
+                mend="name one, such as BERT",
+            )
+        return network  # type: ignore[no-any-return]
 
     @contextlib.contextmanager
     def _mistakes(self) -> Iterator[None]:
         """What the library raises of a configuration that is wrong, as one line."""
         try:
             yield
-        except AssayError:
-            raise
         except Exception as error:  # its checks of a configuration raise a bare Exception
             kind, said = self.config.get("model_type"), " ".join(str(error).split())
             raise LoadError(
@@ -93,23 +98,11 @@ class Transformer(Architecture):
             ) from error
 
     def _library_config(self) -> Any:
-        """The configuration as the library's own object.
-
-        Raises:
-            LoadError: a network of that type reads no text, or does not only encode.
-        """
+        """The configuration as the library's own object."""
         from transformers import AutoConfig
 
         settings = {k: v for k, v in self.config.items() if k not in _HOW_IT_RAN}
-        config = AutoConfig.for_model(settings.pop("model_type", None), **settings)
-        if config.is_encoder_decoder or getattr(config, "vocab_size", None) is None:
-            kind = "reads no text" if not config.is_encoder_decoder else "is an encoder and decoder"
-            raise LoadError(
-                f"a model of type {config.model_type!r} {kind}",
-                where="model",
-                mend="name a text encoder such as BERT",
-            )
-        return config
+        return AutoConfig.for_model(settings.pop("model_type", None), **settings)
 
     def width(self) -> int:
         """The hidden size (`dim` in the configurations of some families)."""
