@@ -42,6 +42,7 @@ MODES: dict[str, dict[str, Any]] = {
     "head": {"epochs": 10, "lr": 1e-2, "target": 12.0},
 }
 LORA: dict[str, Any] = {"rank": 8, "alpha": 16, "targets": ["query", "value"]}
+DATA: dict[str, Any] = {"name": "reviews", "text": ["review"]}
 MAX_LENGTH, DROPOUT = 128, 0.1
 
 
@@ -51,7 +52,7 @@ def load_data(settings: Result) -> Dataset:
     from assay.data.config import DataConfig
 
     task = build_part("task", "text-classification")
-    dataset = build(DataConfig, "reviews").load(Path.cwd(), task)
+    dataset = build(DataConfig, DATA).load(Path.cwd(), task)
     rows = settings["rows"]
     if rows:
         keep = {"train": rows, "valid": max(8, rows // 10), "test": max(50, rows // 4)}
@@ -61,7 +62,7 @@ def load_data(settings: Result) -> Dataset:
 
 def texts_and_labels(dataset: Dataset, split: str) -> tuple[list[str], list[int]]:
     """What a user of the Trainer starts from."""
-    column = dataset.schema.text_columns()[0]
+    (column,) = dataset.schema.text_columns()
     texts = [str(text) for text in dataset.column(split, column).to_pylist()]
     return texts, [int(target) for target in dataset.targets(split)]
 
@@ -191,7 +192,7 @@ def recipe(settings: Result) -> dict[str, Any]:
     return {
         "name": "adapt",
         "model": {"name": "minilm-l6", "dropout": DROPOUT, "max_length": MAX_LENGTH},
-        "data": "reviews",
+        "data": DATA,
         "seed": settings["seed"],
         "stages": [
             {

@@ -21,7 +21,8 @@ from assay.models.model import Model
 from assay.tasks.base import Task, infer
 from assay.training.context import MetricsLog, RunContext
 
-WORDS = ("good bad fine poor tasty bland fresh stale loved hated the a was very it food").split()
+WORDS = ["good", "bad", "fine", "poor", "tasty", "bland", "fresh", "stale", "loved", "hated"]
+WORDS += ["the", "a", "was", "very", "it", "food"]
 
 
 @dataclass

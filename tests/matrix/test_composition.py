@@ -194,7 +194,7 @@ def test_registering_a_part_grows_the_matrix() -> None:
     base: Any = registry.find("step", "clip_value")
 
     @registry.register("step", "dummy_clip")
-    class DummyClip(base):  # type: ignore[misc]
+    class DummyClip(base):
         """A part that only this test knows."""
 
     try:

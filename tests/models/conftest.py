@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.tiny import Bench, table_bench, text_bench, write_reviews, write_table, write_tokenizer
 
 SIZES: dict[str, dict[str, int]] = {

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.tiny import Bench, save
 
 from assay.config import build
 from assay.data.door import LocalDoor
@@ -17,7 +18,6 @@ from assay.errors import ArtefactError, AssayError, LoadError, UsageError
 from assay.models import hub
 from assay.models.hub import EMBEDDED, ModelConfig
 from assay.models.model import Model
-from tests.tiny import Bench, save
 
 
 def test_the_card_of_an_embedded_model() -> None:
@@ -193,5 +193,5 @@ def test_a_remote_folder_that_is_no_model(
     monkeypatch: pytest.MonkeyPatch, text: Bench, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(AssayError, match="no readable config.json"):
+    with pytest.raises(AssayError, match=r"no readable config\.json"):
         load(ModelConfig(name="hf:org/empty"), text)

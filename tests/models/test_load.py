@@ -1,4 +1,4 @@
-"""A model's folder: it loads anywhere in a new process, and whatever is wrong with it is refused."""
+"""A model's folder loads anywhere in a new process, and whatever is wrong with it is refused."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.tiny import Bench, save
 
 from assay.config import build_part
 from assay.errors import ArtefactError, LoadError
@@ -22,7 +23,6 @@ from assay.models.load import load_model, model_folder
 from assay.models.model import Model
 from assay.models.structures.mask import mask_model
 from assay.models.weights import encode_weights, read_weights
-from tests.tiny import Bench, save
 
 
 def with_structures(model: Model) -> Model:
@@ -114,9 +114,7 @@ def test_a_run_and_its_model_are_named_alike(table: Bench, tmp_path: Path) -> No
             load_model(path)
 
 
-def test_loading_leaves_the_generator_alone_and_draws_nothing(
-    text: Bench, tmp_path: Path
-) -> None:
+def test_loading_leaves_the_generator_alone(text: Bench, tmp_path: Path) -> None:
     save(text, tmp_path / "m")
     before = torch.random.get_rng_state()
     load_model(tmp_path / "m")
@@ -308,9 +306,7 @@ def part(name: str, **settings: Any) -> Callable[[dict[str, Any]], dict[str, Any
         part("mask", names=["nowhere"]),
     ],
 )
-def test_a_configuration_that_was_tampered_with(
-    change: Callable[[Any], Any], folder: Path
-) -> None:
+def test_a_configuration_that_was_tampered_with(change: Callable[[Any], Any], folder: Path) -> None:
     path = folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(change(config)))

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.tiny import Bench
 
 from assay.data.door import LocalDoor
 from assay.errors import ArtefactError, LoadError, UsageError
 from assay.models.hub import ModelConfig
 from assay.models.model import Model
 from assay.models.weights import encode_weights, read_weights
-from tests.tiny import Bench
 
 FAMILIES = ("bert", "distilbert", "roberta")
 
@@ -68,7 +68,9 @@ def test_the_head_is_new_and_a_function_of_the_seed(
     huggingface: Callable[..., Path], text: Bench
 ) -> None:
     folder = huggingface("bert", True)
-    one, same, other = (load(folder, text, seed).network.get_submodule("head") for seed in (1, 1, 2))
+    one, same, other = (
+        load(folder, text, seed).network.get_submodule("head") for seed in (1, 1, 2)
+    )
     assert one.get_parameter("weight").shape == (2, 8)
     assert torch.equal(one.get_parameter("weight"), same.get_parameter("weight"))
     assert not torch.equal(one.get_parameter("weight"), other.get_parameter("weight"))

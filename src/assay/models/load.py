@@ -101,10 +101,10 @@ def _refusing(where: str) -> Iterator[None]:
 
 def assemble(architecture: Architecture, structures: tuple[Structure, ...]) -> torch.nn.Module:
     """The network's shape, its structures applied; the values of its weights are arbitrary."""
-    with weights_follow():
+    with weights_follow(), torch.random.fork_rng(devices=[]):
         network = architecture.build()
-    for structure in structures:
-        network = structure.apply(network)
+        for structure in structures:
+            network = structure.apply(network)
     return network
 
 

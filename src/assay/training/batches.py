@@ -18,6 +18,8 @@ class Batch:
         rows: `[N]` index of each row in its split.
         units: `[N]` index of each row's privacy unit within this batch, in `0..n_units-1`.
         n_units: number of units, U.
+        plain: each row is a unit of its own and weighs 1, so that losses of rows are those of
+            units as they stand.
         extras: row-aligned tensors a term asked for (cached teacher outputs, ...).
     """
 
@@ -27,6 +29,7 @@ class Batch:
     rows: torch.Tensor
     units: torch.Tensor
     n_units: int
+    plain: bool = False
     extras: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -148,6 +148,9 @@ class Job:
         """Outputs `[N, K]` in float32, computed with the tuned kernel and the cached prefix."""
         if self.feeder is not None:
             inputs = self.feeder.unpack(inputs)
+        if self.kernel.precision == "fp32":
+            plain: torch.Tensor = self.networks[player](**inputs)
+            return plain
         with self.kernel.autocast():
             result: torch.Tensor = self.networks[player](**inputs)
         return result.float()
@@ -178,10 +181,12 @@ class Job:
             logged.update(losses.metrics)
             for player, rows in losses.rows.items():
                 units = losses.units.get(player)
-                if units is None:
-                    units = batch.units
-                    rows = rows * batch.weights
-                loss = to_units(rows, units, batch.n_units)
+                if units is not None:
+                    loss = to_units(rows, units, batch.n_units)
+                elif batch.plain:
+                    loss = rows
+                else:
+                    loss = to_units(rows * batch.weights, batch.units, batch.n_units)
                 if term.weight != 1.0:
                     loss = loss * term.weight
                 total[player] = total[player] + loss if player in total else loss

@@ -83,6 +83,8 @@ class Player:
         if decay != 1.0 and self._blocks:
             factor *= decay ** self._depth_from_top(name)
         plain = name.endswith("bias") or name in norms
+        if self._optimiser.weight_decay == 0:
+            return factor, True  # nothing decays: one run of parameters, one call a step
         return factor, self._optimiser.decay_all or not plain
 
     def _depth_from_top(self, name: str) -> int:

@@ -112,14 +112,15 @@ class RowSource:
             _, inverse = np.unique(self._units[rows.numpy()], return_inverse=True)
             units = torch.from_numpy(inverse.astype(np.int64))
             count = int(units.max()) + 1
-        plain = not self._weighted and n <= self.batch
+        even = not self._weighted and n <= self.batch
         return Batch(
             inputs=self.collate(rows),
             targets=self.targets[rows],
-            weights=self._ones[:n] if plain else self.weights[rows],
+            weights=self._ones[:n] if even else self.weights[rows],
             rows=rows,
             units=units,
             n_units=count,
+            plain=even and self._one_row_a_unit,
         )
 
     def plain_collate(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -133,14 +134,11 @@ class RowSource:
         if self._order is None or self._order[0] != epoch:
             rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
             order = rng.permutation(len(self.targets))
-            chunks = [order]
-            if self._lengths is not None:
+            if self._lengths is None:
+                batches = list(torch.from_numpy(order).split(self.batch))
+            else:
                 chunks = self._bucketed(order, rng)
-            batches = [
-                torch.from_numpy(chunk[i : i + self.batch].copy())
-                for chunk in chunks
-                for i in range(0, len(chunk), self.batch)
-            ]
+                batches = [b for c in chunks for b in torch.from_numpy(c).split(self.batch)]
             if self._lengths is not None:
                 # full batches only are shuffled: a short last batch among the first ones would
                 # weigh its few rows as much as a full one while the rate is highest
