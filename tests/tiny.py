@@ -109,10 +109,11 @@ def bench(data: DataConfig, model: ModelConfig, base: Path, seed: int = 0) -> Be
     return Bench(dataset, model.load(base, task, dataset, seed, door=LocalDoor()), task)
 
 
-def table_bench(base: Path, **settings: Any) -> Bench:
+def table_bench(base: Path, dropout: float = 0.1, **settings: Any) -> Bench:
     """A multilayer perceptron on `table.csv`; `settings` are those of `DataConfig`."""
     data = DataConfig(**{"path": "table.csv", "label": "label", "drop": ("patient",), **settings})
-    return bench(data, ModelConfig(name="mlp", settings={"hidden": [6, 5], "dropout": 0.1}), base)
+    sizes = {"hidden": [6, 5], "dropout": dropout}
+    return bench(data, ModelConfig(name="mlp", settings=sizes), base)
 
 
 def text_bench(base: Path, dropout: float = 0.1) -> Bench:

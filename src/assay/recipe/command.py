@@ -13,7 +13,7 @@ from assay.recipe.progress import progress_for
 
 if TYPE_CHECKING:
     from assay.recipe.compare import Comparison
-    from assay.recipe.run import Run
+    from assay.recipe.outcome import Run
     from assay.verify import Verification
 
 _running: Path | None = None
@@ -133,8 +133,8 @@ def _threads_before(resume: Path) -> int | None:
 
     With the default its libraries read their own settings, and must do so again.
     """
-    from assay.recipe.run import default_threads
     from assay.recipe.state import RunFolder
+    from assay.recipe.surroundings import default_threads
 
     folder = RunFolder(resume)
     # a folder without it is refused by the run itself
@@ -161,7 +161,7 @@ def verify(
     for file in allow:
         registry.load_user_file(file, allowed=True)
     prepare(threads)
-    from assay.recipe.run import tuning_folder
+    from assay.recipe.surroundings import tuning_folder
     from assay.verify import verify as check
 
     progress = progress_for()

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-import platform
 import shutil
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay import files
-from assay.claims import Claim, PlanContext, Requirement
+from assay.claims import PlanContext
 from assay.claims.passport import Passport
 from assay.claims.records import Origin, StageRecord
 from assay.config import dump, dump_part
 from assay.errors import ArtefactError, LoadError, UsageError
+from assay.recipe.outcome import Run, said, statuses
 from assay.recipe.plan import plan as make_plan
 from assay.recipe.state import RunFolder, State, open_folder
+from assay.recipe.surroundings import default_threads, environment, tuning_folder
 
 if TYPE_CHECKING:
     from assay.claims.signing import Signer
@@ -29,55 +27,6 @@ if TYPE_CHECKING:
     from assay.recipe.plan import Plan
     from assay.recipe.schema import Recipe
     from assay.training.context import Progress, RunContext
-
-_LIBRARIES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "numpy",
-    "scikit-learn",
-    "pyarrow",
-    "safetensors",
-    "onnx",
-    "onnxruntime",
-)
-
-
-@dataclass
-class Run:
-    """A finished run.
-
-    Attributes:
-        folder: its folder.
-        report: the page that says what was done and what holds.
-        claims: what `claims.json` holds: every claim with its status, and what was required.
-        exit_code: 0, or 3 when a required claim does not hold.
-        misses: one line for each required claim that does not hold.
-    """
-
-    folder: Path
-    report: Path
-    claims: dict[str, Any]
-    exit_code: int = 0
-    misses: list[str] = field(default_factory=list)
-
-    @property
-    def model(self) -> Path:
-        """The folder of the model."""
-        return self.folder / "model"
-
-    def value(self, kind: str, **where: Any) -> Any:
-        """The value of the current claim of a kind (and `dataset`, `split`, where given)."""
-        found = [
-            c
-            for c in self.claims["claims"]
-            if c["kind"] == kind
-            and c["status"] != "void"
-            and all(c.get(k) == v for k, v in where.items())
-        ]
-        if len(found) != 1:
-            raise KeyError(f"{len(found)} claims of kind {kind}")
-        return found[0]["value"]
 
 
 def run(
@@ -159,21 +108,6 @@ def _same_recipe(recipe: Recipe | None, folder: Path, allow: tuple[Path, ...]) -
     return recipe
 
 
-def default_threads() -> int:
-    """The cores this process may use, at most 8: beyond that small models only wait."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:
-        cores = os.cpu_count() or 1
-    return max(1, min(8, cores))
-
-
-def tuning_folder() -> Path:
-    """Where timings of this machine are remembered."""
-    root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(root) / "assay" / "tuning"
-
-
 class _Runner:
     """One execution of a recipe in one folder."""
 
@@ -202,6 +136,10 @@ class _Runner:
 
         torch.set_num_threads(self.threads)
         dataset = self._dataset(state)
+        sizes = {split: dataset.size(split) for split in dataset.splits}
+        files.write_json(
+            self.folder.path / "plan.json", {**self.plan.as_json(), "split_rows": sizes}
+        )
         if state.done < len(self.recipe.stages):
             model = self._base(state, dataset)
             self.folder.write_state(state)
@@ -237,27 +175,10 @@ class _Runner:
     def describe(self) -> None:
         """Write what the run is, before it does anything."""
         self.folder.describe(
-            self.recipe.to_yaml().encode(), self._environment(), self.plan.as_json()
+            self.recipe.to_yaml().encode(),
+            environment(self.threads, self.recipe.seed),
+            self.plan.as_json(),
         )
-
-    def _environment(self) -> dict[str, Any]:
-        from assay import __version__
-
-        found = {"assay": __version__, "python": platform.python_version()}
-        for name in _LIBRARIES:
-            try:
-                found[name] = version(name)
-            except PackageNotFoundError:
-                continue
-        return {
-            "versions": found,
-            "platform": platform.platform(),
-            "machine": machine_name(),
-            "cores": default_threads(),
-            "threads": self.threads,
-            "seed": self.recipe.seed,
-            "executable": Path(sys.executable).name,
-        }
 
     def _base(self, state: State, dataset: Dataset) -> Model:
         """The model before the first stage that is still to run."""
@@ -435,51 +356,3 @@ def again(
         threads=threads,
         tuning=tuning_folder(),
     )
-
-
-def said(claim: Claim) -> str:
-    """A claim in one line."""
-    value = f"{claim.value:.4g}" if isinstance(claim.value, float) else f"{claim.value}"
-    text = f"{claim.kind} = {value}"
-    if claim.unit not in ("fraction", "count", ""):
-        text += f" {claim.unit}"
-    if claim.interval is not None:
-        text += f" [{claim.interval[0]:.4g}, {claim.interval[1]:.4g}]"
-    if claim.dataset:
-        text += f" on {claim.dataset}/{claim.split}"
-    if claim.conditions:
-        text += " (" + ", ".join(f"{k} {v}" for k, v in claim.conditions.items()) + ")"
-    return text
-
-
-def statuses(passport: Passport, requirements: tuple[Requirement, ...]) -> dict[str, Any]:
-    """`claims.json`: every claim with its status by replay, and what was required of them."""
-    from assay.verify import Finding, judge
-    from assay.verify.findings import voided
-
-    names = {stage.number: stage.record.name for stage in passport.stages()}
-    findings = [
-        Finding(c.claim, c.stage, "holds", c.claim.value) if c.carried else voided(c, names)
-        for c in passport.replay()
-    ]
-    required = judge(requirements, findings)
-    rows = [
-        {**f.row(), "nature": f.claim.nature, "level": f.claim.level, "why": f.why}
-        for f in findings
-    ]
-    return {
-        "ok": all(item.ok for item in required),
-        "claims": rows,
-        "require": [{**item.row(), "line": item.line()} for item in required],
-    }
-
-
-def machine_name() -> str:
-    """The processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

@@ -20,8 +20,8 @@ from assay.recipe.overrides import assign
 from assay.recipe.reading import line_of, parse_yaml, read_text, write_yaml
 
 if TYPE_CHECKING:
+    from assay.recipe.outcome import Run
     from assay.recipe.plan import Plan
-    from assay.recipe.run import Run
     from assay.training.context import Progress
 
 #: keys whose text may name a file; a relative one is looked up beside the recipe first
