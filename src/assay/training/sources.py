@@ -135,10 +135,10 @@ class RowSource:
             rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
             order = rng.permutation(len(self.targets))
             if self._lengths is None:
-                batches = list(torch.from_numpy(order).split(self.batch))
+                batches = self._cut(order)
             else:
                 chunks = self._bucketed(order, rng)
-                batches = [b for c in chunks for b in torch.from_numpy(c).split(self.batch)]
+                batches = [batch for chunk in chunks for batch in self._cut(chunk)]
             if self._lengths is not None:
                 # full batches only are shuffled: a short last batch among the first ones would
                 # weigh its few rows as much as a full one while the rate is highest
@@ -147,6 +147,10 @@ class RowSource:
                 batches = [full[i] for i in rng.permutation(len(full))] + rest
             self._order = (epoch, batches)
         return self._order[1]
+
+    def _cut(self, order: npt.NDArray[np.int64]) -> list[torch.Tensor]:
+        rows = torch.from_numpy(order)
+        return [rows[start : start + self.batch] for start in range(0, len(rows), self.batch)]
 
     def _bucketed(
         self, order: npt.NDArray[np.int64], rng: np.random.Generator
