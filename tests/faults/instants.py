@@ -2,20 +2,26 @@
 
 Run as a program, in a folder that holds a recipe and its data:
 
-    instants.py record RECIPE RUN INSTANTS
-        runs the recipe in RUN and copies the folder to INSTANTS/<k> each time that the process is
+    instants.py record RECIPE RUN COPIES
+        runs the recipe in RUN and copies the folder to COPIES/<k> each time that the process is
         about to change it: opening for writing, renaming, removing, linking, making a folder,
         syncing. What a process has written is in the kernel's hands, so each copy is what a
         `kill -9` at that instant would leave. Equal copies are kept once.
 
-    instants.py resume INSTANTS
-        resumes every copy in a fork of this process, which has run a recipe before, and writes
-        `code` and `said` of each into INSTANTS/<k>.json. Give it another PYTHONHASHSEED.
+    instants.py resume RECIPE COPIES [GRAPH]
+        runs the recipe once, then resumes every copy in a fork of this process and writes exit
+        code and output to COPIES/<k>.json. Give it another PYTHONHASHSEED. Where GRAPH is given,
+        the exporter's work is taken from that file instead of being done again each time, and the
+        report is one line.
+
+    instants.py run ARGUMENTS...
+        `assay run` with a checkpoint after every step.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -41,36 +47,36 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{8}\.tmp$")
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Path -> digest of every file; folders are there too; temporary names are as one."""
+    """Path -> digest of every file, and empty text for a folder; temporary names are as one."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = _TEMPORARY.sub(".tmp", path.relative_to(folder).as_posix())
-        if name != ".lock":
+        if path.name != ".lock":
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return found
 
 
 class Recorder:
-    """Copies a folder whenever it is about to be changed."""
+    """Copies a folder whenever it is about to be changed.
+
+    Args:
+        folder: the folder that is watched.
+        copies: where copies go.
+    """
 
     def __init__(self, folder: Path, copies: Path) -> None:
         self.folder, self.copies = folder.resolve(), copies.resolve()
-        self.count = 0
+        self._count = 0
         self._busy = False
         self._seen: set[str] = set()
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """An audit hook."""
-        if self._busy:
+        if self._busy or not (event == "open" or event in _EVENTS):
             return
-        if event == "open":
-            path, mode, flags = arguments
-            writes = (mode is not None and set(mode) & set("wax+")) or (
-                mode is None and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            )
-            touched = [path] if writes else []
-        else:
-            touched = [arguments[i] for i in _EVENTS.get(event, ())]
+        touched = [arguments[i] for i in _EVENTS.get(event, ())]
+        if event == "open" and _writes(*arguments[1:]):
+            touched = [arguments[0]]
         self._busy = True
         try:
             if any(self._inside(path) for path in touched):
@@ -79,35 +85,43 @@ class Recorder:
             self._busy = False
 
     def _inside(self, path: Any) -> bool:
+        """What is named by a number, or relative to some open folder, may be anywhere."""
         if not isinstance(path, (str, bytes, os.PathLike)):
             return isinstance(path, int)
-        # rmtree names files relative to a folder it holds open
-        absolute = Path(os.path.abspath(os.fsdecode(path)))
-        return absolute.is_relative_to(self.folder) or "/" not in os.fsdecode(path)
+        text = os.fsdecode(path)
+        return "/" not in text or Path(os.path.abspath(text)).is_relative_to(self.folder)
 
     def take(self) -> None:
-        """Copy the folder, if it is not as it was before."""
+        """Copy the folder, if it was never like this before."""
         if not self.folder.is_dir():
             return
         now = json.dumps(content(self.folder))
         if now not in self._seen:
             self._seen.add(now)
-            shutil.copytree(self.folder, self.copies / f"{self.count:04d}")
-            self.count += 1
+            shutil.copytree(self.folder, self.copies / f"{self._count:04d}")
+            self._count += 1
 
     def fsync(self, handle: int, real: Any = os.fsync) -> None:
         """Stands for `os.fsync`."""
         self._busy = True
-        self.take()
-        self._busy = False
+        try:
+            self.take()
+        finally:
+            self._busy = False
         real(handle)
 
 
-def assay(*arguments: str) -> int:
+def _writes(mode: str | None, flags: int) -> bool:
+    if mode is not None:
+        return bool(set(mode) & set("wax+"))
+    return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+def assay(*arguments: object) -> int:
     """One command of assay, in this process."""
     from assay.cli import invoke
 
-    return invoke([*arguments])
+    return invoke([str(argument) for argument in arguments])
 
 
 def checkpoint_always() -> None:
@@ -121,39 +135,68 @@ def record(recipe: str, run: Path, copies: Path) -> int:
     """See the module."""
     checkpoint_always()
     recorder = Recorder(run, copies)
-    os.fsync = recorder.fsync  # type: ignore[assignment]
+    os.fsync = recorder.fsync
     sys.addaudithook(recorder.hook)
-    code = assay("run", recipe, "--out", str(run), "--threads", "1")
+    code = assay("run", recipe, "--out", run, "--threads", 1)
     recorder.take()
     return code
 
 
-def resume(copies: Path, warm: str | None = None) -> int:
+def resume(recipe: str, copies: Path, graph: Path | None) -> int:
     """See the module."""
-    if warm is not None:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            assay("run", warm, "--out", f"{copies}-warm", "--threads", "1")
+    if graph is not None:
+        _take_for_granted(graph)
+    with _silent(io.StringIO()):
+        code = assay("run", recipe, "--out", f"{copies}.warm", "--threads", 1)
+    shutil.rmtree(f"{copies}.warm", ignore_errors=True)
+    gc.collect()
+    gc.freeze()
     for folder in sorted(copies.iterdir()):
         child = os.fork()
         if child == 0:
             _in_child(folder)
         os.waitpid(child, 0)
-    return 0
+    return code
+
+
+def _take_for_granted(graph: Path) -> None:
+    from assay.deploy import onnx_export
+    from assay.files import write_bytes
+    from assay.report import page
+
+    data = graph.read_bytes()
+    onnx_export.export_onnx = lambda *given: write_bytes(given[3], data)
+    page.render = lambda run: "a report"
+
+
+@contextlib.contextmanager
+def _silent(into: io.StringIO) -> Any:
+    with contextlib.redirect_stdout(into), contextlib.redirect_stderr(into):
+        yield
 
 
 def _in_child(folder: Path) -> None:
     said = io.StringIO()
     code: int | str
     try:
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            code = assay("run", "--resume", str(folder))
+        with _silent(said):
+            code = assay("run", "--resume", folder)
     except BaseException:
         code = traceback.format_exc()
     folder.with_suffix(".json").write_text(json.dumps({"code": code, "said": said.getvalue()}))
     os._exit(0)
 
 
+def main(command: str, *arguments: str) -> int:
+    """See the module."""
+    if command == "record":
+        return record(arguments[0], Path(arguments[1]), Path(arguments[2]))
+    if command == "resume":
+        graph = Path(arguments[2]) if len(arguments) > 2 else None
+        return resume(arguments[0], Path(arguments[1]), graph)
+    checkpoint_always()
+    return assay("run", *arguments)
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "record":
-        sys.exit(record(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])))
-    sys.exit(resume(Path(sys.argv[2]), *sys.argv[3:]))
+    sys.exit(main(*sys.argv[1:]))

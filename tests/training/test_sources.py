@@ -1,4 +1,4 @@
-"""Batches: every row once an epoch, an order that is a function of (seed, epoch), little padding."""
+"""Every row once an epoch, in an order that is a function of (seed, epoch), with little padding."""
 
 from __future__ import annotations
 
@@ -125,9 +125,9 @@ def test_rows_of_like_length_share_a_batch() -> None:
     apart = ragged(lengths, 16)
     apart._bucketed = lambda order, _: [order]  # type: ignore[method-assign]
     assert padding(source) < 0.12 < 0.3 < padding(apart)
-    # chance is not lost: neighbours differ between epochs, and batches are not sorted by length
-    first, second = (rows_of(epoch_of(source, e)) for e in (0, 1))
-    assert {frozenset(b) for b in first}.isdisjoint({frozenset(b) for b in second})
+    # chance is not lost: other rows meet in the next epoch, and batches are not sorted by length
+    first, second = ([set(b) for b in rows_of(epoch_of(source, e))] for e in (0, 1))
+    assert max(len(a & b) for a in first for b in second) < 16
     longest = [b.inputs["attention_mask"].shape[1] for b in epoch_of(source)]
     assert longest != sorted(longest)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 State = dict[str, int]
 
-#: rows are sorted by length within this many batches: nearly no padding, nearly no loss of chance
+#: rows are sorted by length within so many batches at most: nearly no padding, and still chance
 MEGA = 50
 
 
@@ -156,7 +156,8 @@ class RowSource:
         self, order: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> list[npt.NDArray[np.int64]]:
         assert self._lengths is not None
-        size = self.batch * MEGA
+        # at least two such pieces, or few rows would meet the same neighbours in every epoch
+        size = self.batch * max(1, min(MEGA, self.steps_per_epoch // 2))
         return [
             piece[np.argsort(self._lengths[piece], kind="stable")]
             for piece in (order[i : i + size] for i in range(0, len(order), size))
