@@ -9,8 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# further arguments for installing torch, where the registry's own build is not the one you want:
-# make demo TORCH_ARGS="--index-url https://download.pytorch.org/whl/cpu"
+# further options of pip for installing torch, where the registry's own build is not the one you want
 TORCH_ARGS ?=
 # processes that run tests, one thread each
 WORKERS ?= 2

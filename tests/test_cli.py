@@ -345,7 +345,7 @@ class FakeRun:
     misses: list[str] = field(default_factory=list)
     raises: BaseException | None = None
 
-    def __call__(self, recipe: Any, **options: Any) -> run_module.Run:
+    def __call__(self, recipe: Any, **options: Any) -> Run:
         self.calls.append({"recipe": recipe, **options})
         folder = options["resume"] or open_folder(options["out"], recipe.name).path
         folder.mkdir(exist_ok=True)
@@ -356,7 +356,7 @@ class FakeRun:
         if self.raises is not None:
             raise self.raises
         options["progress"].say("at work")
-        return run_module.Run(
+        return Run(
             folder,
             folder / "report.html",
             {"ok": not self.misses, "claims": [{"kind": "a.b"}], "require": []},

@@ -102,11 +102,11 @@ def write_tokenizer(
     return len(vocabulary)
 
 
-def bench(data: DataConfig, model: ModelConfig, base: Path, seed: int = 0) -> Bench:
-    """Load data and model."""
-    task = infer(data.card(base))
+def bench(data: DataConfig, model: ModelConfig, base: Path, task: Task | None = None) -> Bench:
+    """Load data and model; the task is found from the data unless it is given."""
+    task = task or infer(data.card(base))
     dataset = data.load(base, task)
-    return Bench(dataset, model.load(base, task, dataset, seed, door=LocalDoor()), task)
+    return Bench(dataset, model.load(base, task, dataset, 0, door=LocalDoor()), task)
 
 
 def table_bench(base: Path, dropout: float = 0.1, **settings: Any) -> Bench:

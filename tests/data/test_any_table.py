@@ -61,7 +61,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=15)
 def test_a_table_is_used_or_refused(folder: Path, data: st.DataObject) -> None:
     names = ["a", "b", "c"]
     table = pa.table({name: data.draw(columns()) for name in [*names, "y"]})
@@ -92,7 +92,7 @@ def test_a_table_is_used_or_refused(folder: Path, data: st.DataObject) -> None:
 
 
 @given(st.data())
-@settings(max_examples=60)
+@settings(max_examples=15)
 def test_rows_to_predict_are_encoded_or_refused(data: st.DataObject) -> None:
     made = TabularPreprocessing.model_validate(
         {

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,16 +37,16 @@ def write_table(path: Path, rows: int = 80) -> None:
 
 
 def program(
-    *arguments: object, cwd: Path, seed: int = 0, input_: Callable[..., Any] = subprocess.run
-) -> Any:
+    *arguments: object, cwd: Path, seed: int = 0
+) -> subprocess.CompletedProcess[str]:
     """`instants.py` in a process of its own, with that PYTHONHASHSEED."""
-    return input_(
+    return subprocess.run(
         [sys.executable, str(PROGRAM), *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "PYTHONHASHSEED": str(seed)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        check=False,
     )
 
 
@@ -95,3 +94,50 @@ def outcome(run: Path) -> dict[str, Any]:
         "claims": claims(run),
         "names": names,
     }
+
+
+#: a training that takes a few milliseconds
+SMALL = """\
+model: {name: mlp, settings: {hidden: [4], dropout: 0.2}}
+data: {path: rows.csv, label: label}
+seed: 3
+stages:
+- finetune: {epochs: 2, batch: 16, step: {adamw: {lr: 0.01}, precision: fp32}}
+- audit: {quality: {bootstrap: 0, baselines: false}}
+"""
+
+
+@pytest.fixture
+def small(workspace: Path) -> Path:
+    """The current folder, with `rows.csv` and a small recipe for it."""
+    write_table(workspace / "rows.csv")
+    (workspace / "small.yaml").write_text(SMALL)
+    return workspace
+
+
+@pytest.fixture
+def checkpoints_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint after every step."""
+    monkeypatch.setattr("assay.training.loop.CHECKPOINT_SECONDS", 0.0)
+
+
+@pytest.fixture
+def stopped(
+    small: Path, checkpoints_always: None, assay: Any, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A run that was interrupted in its sixth step."""
+    from assay.training.loop import Job
+
+    step = Job.step
+
+    def interrupted(job: Job) -> None:
+        if job.steps_done == 5:
+            raise KeyboardInterrupt
+        step(job)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "step", interrupted)
+        said = assay("run", "small.yaml", "--threads", 1)
+    assert said.code == 130
+    assert said.err.endswith("\nstopped; go on with: assay run --resume runs/small/1\n")
+    return Path("runs/small/1")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.conftest import claims, outcome, program, tree, write_table
+from tests.faults.conftest import outcome, program, tree, write_table
 
 RECIPE = """\
 model: {name: mlp, settings: {hidden: [4], dropout: 0.2}}
@@ -109,19 +109,18 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
 
 def test_every_instant_resumes_to_the_same_bytes(recorded: Recorded) -> None:
     wanted = outcome(recorded.run)
-    resumable = [f for f in recorded.every() if "recipe.yaml" in recorded.before.get(f.name, ())]
+    resumable = [n for n, there in recorded.before.items() if "recipe.yaml" in there]
     assert len(resumable) > 90
-    for folder in resumable:
+    for folder in (recorded.copies / name for name in resumable):
         code, said = recorded.said(folder)
         assert code == 0, (folder, said)
         assert outcome(folder) == wanted, folder
 
 
 def test_before_its_path_is_printed_there_is_no_run(recorded: Recorded) -> None:
-    early = [f for f in recorded.every() if "recipe.yaml" not in recorded.before.get(f.name, [""])]
-    early = [f for f in early if f.name in recorded.before]
+    early = [n for n, there in recorded.before.items() if "recipe.yaml" not in there]
     assert 0 < len(early) < 10
-    for folder in early:
+    for folder in (recorded.copies / name for name in early):
         code, said = recorded.said(folder)
         assert code == 2
         assert said.startswith(f"error: copies/{folder.name}: no run to go on with")
@@ -142,8 +141,7 @@ def test_before_its_path_is_printed_there_is_no_run(recorded: Recorded) -> None:
     ],
 )
 def test_the_instants_are_those_that_matter(recorded: Recorded, pattern: str) -> None:
-    found = [n for n, names in recorded.before.items() if any(re.fullmatch(pattern, x) for x in names)]
-    assert found
+    assert any(re.fullmatch(pattern, name) for there in recorded.before.values() for name in there)
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(recorded: Recorded) -> None:

@@ -8,7 +8,7 @@ import yaml
 
 from assay.claims import Claim, Requirement
 from assay.claims.claim import Status
-from assay.errors import ArtefactError, LoadError, UsageError
+from assay.errors import ArtefactError, LoadError
 from assay.verify import Finding, judge, verify
 from assay.verify.required import requirements_of
 

@@ -264,10 +264,18 @@ def report(folder: Path) -> Path:
     """Write the page and the card of a run again; returns the path of the page.
 
     Raises:
-        AssayError: it is no run folder, or a file of it is damaged.
+        AssayError: it is no run folder, its run has not finished, or a file of it is damaged.
     """
+    from assay.recipe.state import RunFolder
     from assay.report.card import write_card
     from assay.report.page import write_report
 
+    run = RunFolder(folder)
+    if run.described and not run.read_state().finished:
+        raise LoadError(
+            "this run has not finished: there is nothing to report yet",
+            where=str(folder),
+            mend=f"finish it with: assay run --resume {folder}",
+        )
     write_card(folder)
     return write_report(folder)

@@ -156,7 +156,7 @@ class _Runner:
         before = self.folder.environment()
         if self.threads != before["threads"]:
             self.progress.say(
-                f"going on with {before['threads']} threads, as the run began "
+                f"threads: {before['threads']}, as when the run began "
                 "(another number would give other bits)"
             )
         self.threads = before["threads"]
@@ -196,10 +196,10 @@ class _Runner:
                 self._used = {record.index: dict(record.used) for record in own}
                 return model
         model = self._fresh(dataset, self.recipe.seed, "pretrained")
-        digest = model.source_digest or ""
+        digest = model.subject()
         if state.model_digest and digest != state.model_digest:
             raise UsageError(
-                f"the model {model.card.name} has changed since this run began",
+                f"the model {model.card.name} is not what it was when this run began",
                 where=str(self.folder.path),
                 mend="restore it, or start a new run",
             )

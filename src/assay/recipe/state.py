@@ -31,7 +31,7 @@ class State:
         done: number of finished stages.
         metrics: length of `metrics.jsonl` when the current stage began.
         data_digest: digest of the data the run reads.
-        model_digest: digest of the pretrained weights it starts from; empty from scratch.
+        model_digest: digest of the weights that its first stage begins with.
         finished: the model is in `model/` and the report is written.
     """
 
@@ -178,13 +178,15 @@ class RunFolder:
                 where=str(self.path),
                 mend="name the folder that a run printed",
             )
-        raw = files.read_json(path)
-        try:
-            return State(**raw)
-        except TypeError as error:
-            raise ArtefactError(
-                "not a valid state", where=str(path), mend="start the run anew"
-            ) from error
+        raw, kinds = files.read_json(path), {k: type(v) for k, v in State().__dict__.items()}
+        if (
+            not isinstance(raw, dict)
+            or not set(raw) <= set(kinds)
+            or any(type(value) is not kinds[key] for key, value in raw.items())
+            or min(raw.get("done", 0), raw.get("metrics", 0)) < 0
+        ):
+            raise ArtefactError("not a valid state", where=str(path), mend="start the run anew")
+        return State(**raw)
 
     def write_state(self, state: State) -> None:
         """Record how far the run has come."""

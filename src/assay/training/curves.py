@@ -25,7 +25,7 @@ class Validation:
 
     def __init__(self, source: RowSource, stopping: Any) -> None:
         self._source, self._stopping = source, stopping
-        self._best: torch.Tensor | None = None
+        self._best: dict[str, torch.Tensor] = {}
         self._best_loss, self._waited = math.inf, 0
 
     @classmethod
@@ -72,25 +72,24 @@ class Validation:
             return False
         if values["loss"] < self._best_loss - self._stopping.min_delta:
             self._best_loss, self._waited = values["loss"], 0
-            self._best = job.players[MODEL].final().clone()
+            self._best = job.players[MODEL].kept()
         else:
             self._waited += 1
         return bool(self._waited >= self._stopping.patience)
 
     def keep_best(self, job: Job) -> None:
         """Go back to the best weights, where early stopping is on."""
-        if self._best is not None:
+        if self._best:
             job.players[MODEL].keep(self._best)
             job.context.record(best_valid_loss=self._best_loss)
 
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What a resumed run needs."""
-        tensors = {"best": self._best} if self._best is not None else {}
         finite = self._best_loss if math.isfinite(self._best_loss) else None
-        return tensors, {"best_loss": finite, "waited": self._waited}
+        return self._best, {"best_loss": finite, "waited": self._waited}
 
     def restore(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
         """Undo everything since `state` was taken."""
-        self._best = tensors.get("best")
+        self._best = tensors
         self._best_loss = math.inf if plain["best_loss"] is None else plain["best_loss"]
         self._waited = plain["waited"]

@@ -330,12 +330,16 @@ class Job:
 
 
 def _freeze_norms(network: torch.nn.Module) -> None:
-    """A batch norm whose parameters do not move must not move its running statistics either."""
+    """A batch norm whose parameters do not move must not move its running statistics either.
+
+    One that has no parameters moves only where everything does.
+    """
+    everything = all(p.requires_grad for p in network.parameters())
     for module in network.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and not any(
-            p.requires_grad for p in module.parameters()
-        ):
-            module.eval()
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            own = [p.requires_grad for p in module.parameters()]
+            if not (any(own) if own else everything):
+                module.eval()
 
 
 def train(stage: Answers, model: Model, context: RunContext) -> Model:

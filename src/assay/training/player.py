@@ -155,9 +155,16 @@ class Player:
         finally:
             self.flat.params.copy_(current)
 
-    def keep(self, params: torch.Tensor) -> None:
-        """Let these parameters `[1, P]` be kept, whatever the weights parts say."""
-        self.flat.params.copy_(params)
+    def kept(self) -> dict[str, torch.Tensor]:
+        """A copy of what would be kept: the final parameters, and the network's buffers."""
+        buffers = {name: buffer.clone() for name, buffer in self._buffers().items()}
+        return {"params": self.final().clone(), **buffers}
+
+    def keep(self, kept: dict[str, torch.Tensor]) -> None:
+        """Let what `kept` gave be kept, whatever the weights parts say."""
+        self.flat.params.copy_(kept["params"])
+        for name, buffer in self._buffers().items():
+            buffer.copy_(kept[name])
         self._weights, self._weights_states = [], []
 
     def detach(self) -> None:
