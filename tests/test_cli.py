@@ -20,6 +20,7 @@ from assay.cli import app, invoke
 from assay.errors import ClaimError
 from assay.recipe import command, doctor, listing
 from assay.recipe import run as run_module
+from assay.recipe.outcome import Run
 from assay.recipe.progress import Bar, Lines, progress_for
 from assay.recipe.schema import Recipe
 from assay.recipe.state import open_folder

@@ -42,36 +42,29 @@ def test_a_stopped_run_is_no_model_and_has_no_report(stopped: Path, assay: Any) 
     assert tree(stopped) == there
 
 
-def _append_row(stopped: Path) -> None:
+def _append_row() -> None:
     with Path("rows.csv").open("a") as stream:
         stream.write("0.1,0.2,0.3,red,yes\n")
 
 
-def _change_cell(stopped: Path) -> None:
+def _change_cell() -> None:
     text = Path("rows.csv").read_text()
     Path("rows.csv").write_text(text.replace("red", "green", 1))
 
 
-def _rename_column(stopped: Path) -> None:
+def _rename_column() -> None:
     text = Path("rows.csv").read_text()
     Path("rows.csv").write_text(text.replace("label", "outcome", 1))
 
 
-@pytest.mark.parametrize(
-    ("change", "code", "line"),
-    [
-        (_append_row, 2, "the data rows have changed since this run began; restore them, or "),
-        (_change_cell, 2, "the data rows have changed since this run began; restore them, or "),
-    ],
-)
-def test_other_data_are_refused(
-    stopped: Path, assay: Any, change: Callable[[Path], None], code: int, line: str
-) -> None:
+@pytest.mark.parametrize("change", [_append_row, _change_cell])
+def test_other_data_are_refused(stopped: Path, assay: Any, change: Callable[[], None]) -> None:
     there, data = tree(stopped), Path("rows.csv").read_bytes()
-    change(stopped)
+    change()
     said = assay("run", "--resume", stopped)
-    assert said.code == code
-    assert said.err.splitlines()[-1].startswith(WHERE + line)
+    assert said.code == 2
+    line = "the data rows have changed since this run began; restore them, or start a new run"
+    assert said.err.splitlines()[-1] == WHERE + line
     assert tree(stopped) == there
     Path("rows.csv").write_bytes(data)
     assert assay("run", "--resume", stopped).code == 0
@@ -84,7 +77,7 @@ def test_data_that_are_gone_are_missed(stopped: Path, assay: Any) -> None:
     assert said.code == 4
     assert "rows.csv: no such file" in said.err
     Path("away.csv").rename("rows.csv")
-    _rename_column(stopped)
+    _rename_column()
     assert assay("run", "--resume", stopped).code == 4
     assert tree(stopped) == there
 

@@ -47,19 +47,24 @@ class MetricsLog:
             with self.path.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(values, sort_keys=True, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise LoadError(
-                f"cannot write: {error.strerror}", where=str(self.path), mend="free some space"
-            ) from error
+            raise _full(self.path, error) from error
 
     def size(self) -> int:
         """Length of the file in bytes."""
         return self.path.stat().st_size if self.path is not None and self.path.exists() else 0
 
     def sync(self) -> int:
-        """Make what was written survive a power cut; returns the length of the file in bytes."""
+        """Make what was written survive a power cut; returns the length of the file in bytes.
+
+        Raises:
+            LoadError: the disk is full.
+        """
         if self.path is not None and self.path.exists():
-            with self.path.open("rb") as stream:
-                os.fsync(stream.fileno())
+            try:
+                with self.path.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            except OSError as error:
+                raise _full(self.path, error) from error
         return self.size()
 
     def cut(self, size: int) -> None:
@@ -77,6 +82,10 @@ class MetricsLog:
         if self.path is not None and self.path.exists():
             with self.path.open("r+b") as stream:
                 stream.truncate(size)
+
+
+def _full(path: Path, error: OSError) -> LoadError:
+    return LoadError(f"cannot write: {error.strerror}", where=str(path), mend="free some space")
 
 
 class Progress(Protocol):
