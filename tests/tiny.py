@@ -35,9 +35,9 @@ class Bench:
     stages: tuple[Any, ...] = field(default=())
 
     def context(
-        self, folder: Path | None = None, model: Model | None = None, **more: Any
+        self, work: Path | None = None, model: Model | None = None, **more: Any
     ) -> RunContext:
-        """What a stage is given; with a folder it keeps checkpoints and metrics there."""
+        """What a stage is given; with a work folder it keeps checkpoints and metrics there."""
         structures = (model or self.model).structures
         plan = PlanContext(
             model=self.model.card,
@@ -49,8 +49,8 @@ class Bench:
         return RunContext(
             dataset=self.dataset,
             plan=plan,
-            work=folder,
-            metrics=MetricsLog(None if folder is None else folder / "metrics.jsonl"),
+            work=work,
+            metrics=MetricsLog(None if work is None else work / "metrics.jsonl"),
             **{"seed": 3, **more},
         )
 

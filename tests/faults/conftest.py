@@ -36,9 +36,7 @@ def write_table(path: Path, rows: int = 80) -> None:
     path.write_text("\n".join(["a,b,c,colour,label", *lines]) + "\n")
 
 
-def program(
-    *arguments: object, cwd: Path, seed: int = 0
-) -> subprocess.CompletedProcess[str]:
+def program(*arguments: object, cwd: Path, seed: int = 0) -> subprocess.CompletedProcess[str]:
     """`instants.py` in a process of its own, with that PYTHONHASHSEED."""
     return subprocess.run(
         [sys.executable, str(PROGRAM), *map(str, arguments)],

@@ -110,9 +110,7 @@ def test_a_small_disk_that_grows(
     assert outcome(run) == outcome(Path("runs/small/1"))
 
 
-def test_predictions_that_do_not_fit(
-    small: Path, assay: Any, disk: Callable[[int], Path]
-) -> None:
+def test_predictions_that_do_not_fit(small: Path, assay: Any, disk: Callable[[int], Path]) -> None:
     assert assay("run", "small.yaml", "--threads", 1).code == 0
     place = disk(8)
     (place / "filling").write_bytes(b"x" * 8192)

@@ -91,9 +91,7 @@ def test_data_that_are_gone_are_missed(stopped: Path, assay: Any) -> None:
         ("label: label", "label: label, splits: {seed: 1}", "data"),
     ],
 )
-def test_another_recipe_is_refused(
-    stopped: Path, assay: Any, old: str, new: str, key: str
-) -> None:
+def test_another_recipe_is_refused(stopped: Path, assay: Any, old: str, new: str, key: str) -> None:
     there = tree(stopped)
     Path("small.yaml").write_text(SMALL.replace(old, new))
     said = assay("run", "small.yaml", "--resume", stopped)

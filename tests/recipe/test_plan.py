@@ -69,7 +69,7 @@ def test_a_plan_is_plain_data_and_readable(raw: dict[str, Any]) -> None:
         ("quality.accuracy", ">= 0.8", 2, "probe")
     ]
     data = json.loads(json.dumps(plan.as_json(), allow_nan=False))
-    assert data["stages"][0]["reads"][0]["influences"] == ["weights"]
+    assert [r["influences"] for r in data["stages"][0]["reads"]] == [["preprocessing"], ["weights"]]
     assert data["stages"][2]["disclosures"][0]["split"] == "test"
     assert data["model"]["name"] == "mlp"
     assert data["require"][0]["stage"] == 2
@@ -93,6 +93,27 @@ def test_every_default_is_resolved(raw: dict[str, Any]) -> None:
     assert plan.stages[0].moves == "all parameters"
 
 
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if building the model read nothing of the data."""
+    monkeypatch.setattr("assay.models.hub.ModelConfig.reads", lambda self, base: ())
+
+
+def test_what_building_a_table_model_reads_is_planned(raw: dict[str, Any]) -> None:
+    charged: dict[str, Any] = {
+        "probe": {
+            "adds": [EPSILON],
+            "reads": [{"split": "train", "influences": ["weights"], "private": True}],
+        }
+    }
+    (line,) = refusals(
+        recipe(raw, charged, require={EPSILON: "<= 3"}, data={**raw["data"], "private": True})
+    )
+    assert "it reads train for preprocessing (means, spreads and categories" in line
+    assert "declared bounds" in line
+
+
+@pytest.mark.usefixtures("declared")
 def test_private_readings_are_charged_or_void_epsilon(raw: dict[str, Any]) -> None:
     private = {**raw["data"], "private": True}
     charged: dict[str, Any] = {
@@ -130,6 +151,7 @@ def test_private_readings_are_charged_or_void_epsilon(raw: dict[str, Any]) -> No
     assert recipe(raw, steered, AUDIT, require=require).plan().carries[EPSILON] == 0
 
 
+@pytest.mark.usefixtures("declared")
 def test_a_void_epsilon_is_shown_with_its_stage_and_the_way_out(raw: dict[str, Any]) -> None:
     plan = recipe(raw, AUDIT, TRAIN, data={**raw["data"], "private": True}).plan()
     (void,) = [v for v in plan.stages[1].voids if v.kind == EPSILON]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from assay import registry
-from assay.claims import Claim, DataCard, ModelCard, PlanContext
+from assay.claims import Claim, DataCard, ModelCard, PlanContext, conflicts
 from assay.config import build, build_part, dump, dump_part
 from assay.errors import UsageError
 from assay.stages.audit import AuditStage
@@ -73,6 +73,32 @@ def test_effects_keep_all_and_add_what_the_parts_do() -> None:
     assert effects.moves == ""
     twice = build(AuditStage, [{"quality": {}}, {"quality": {"metrics": ["auroc"]}}])
     assert len(twice.effects(PLAN).reads) == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "refused"),
+    [
+        ("tabular-classification", 2, False),
+        ("tabular-classification", None, False),  # it is not known yet
+        ("tabular-classification", 3, True),
+        ("tabular-regression", 0, True),
+    ],
+)
+def test_a_rule_for_the_operating_point_needs_two_classes(
+    task: str, classes: int | None, refused: bool
+) -> None:
+    plan = PLAN.model_copy(
+        update={
+            "task": registry.find("task", task)(),
+            "data": PLAN.data.model_copy(update={"classes": classes}),
+        }
+    )
+    stage = build(AuditStage, {"quality": {"operating_point": "sensitivity>=0.9"}})
+    declared = [(n, p.capabilities(plan)) for n, p in stage.parts()]
+    found = conflicts([*declared, ("task", plan.task.capabilities(plan))])
+    assert [r.mend for r in found if "two classes" in r.what] == [
+        "leave out operating_point"
+    ] * refused
 
 
 def test_estimates_add_up() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from assay.claims import Capabilities, Claim, PlanContext, Read
 from assay.claims.claim import Status
@@ -17,6 +17,11 @@ class Audit(Config):
 
     An audit never changes the model: it reads data for claims and the report only.
     """
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Canonical settings, swept by the conformance test."""
+        return [cls()]
 
     def adds(self, context: PlanContext) -> tuple[str, ...]:
         """Kinds of claim (patterns) that it measures."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field
 
@@ -28,7 +28,7 @@ class EfficiencyAudit(Audit):
     accumulates of one forward pass on the audited row of median length; matrix products,
     convolutions and attention only), `latency.p50_ms` and `latency.p99_ms` of the network's
     forward pass (preprocessing is not in it) for each batch size and runtime, and where the network
-    has masks `sparsity.zeros`: the share of all its parameters that are exactly zero.
+    has masks `sparsity.zeros`: the share of all its parameters that they keep at exactly zero.
 
     Attributes:
         split: rows that the timed inputs are taken from.
@@ -43,10 +43,17 @@ class EfficiencyAudit(Audit):
     seconds: float = Field(default=1.0, gt=0, le=600)
     runtimes: tuple[Literal["torch", "onnxruntime"], ...] | None = None
 
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """See `Audit.examples`."""
+        return [cls(seconds=0.01), cls(batches=())]
+
     def adds(self, context: PlanContext) -> tuple[str, ...]:
         """Sizes and latencies; zeros where there are masks."""
-        kinds = ("size.parameters", "size.bytes", "size.macs", "latency.p50_ms", "latency.p99_ms")
-        return (*kinds, "sparsity.zeros") if "mask" in context.structures else kinds
+        kinds = ["size.parameters", "size.bytes", "size.macs"]
+        kinds += ["latency.p50_ms", "latency.p99_ms"] if self.batches else []
+        kinds += ["sparsity.zeros"] if "mask" in context.structures else []
+        return tuple(kinds)
 
     def reads(self, context: PlanContext) -> tuple[Read, ...]:
         """A few rows, whose lengths decide how long a prediction takes."""
@@ -113,7 +120,7 @@ class EfficiencyAudit(Audit):
                     kind="sparsity.zeros",
                     value=counts.zeros,
                     unit="fraction",
-                    method="share of all parameters that are exactly zero",
+                    method="share of all parameters that masks keep at exactly zero",
                     details={"of_masked": masked, "masked": counts.masked},
                 )
             )

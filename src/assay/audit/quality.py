@@ -71,6 +71,15 @@ class QualityAudit(Audit):
     folds: int | None = Field(default=None, ge=2, le=100)
     repeats: int = Field(default=1, ge=1, le=100)
 
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """See `Audit.examples`."""
+        return [
+            cls(bootstrap=20),
+            cls(bootstrap=0, baselines=False, operating_point="sensitivity>=0.5"),
+            cls(bootstrap=0, baselines=False, folds=2),
+        ]
+
     @field_validator("operating_point")
     @classmethod
     def _known_point(cls, value: float | str) -> float | str:
@@ -109,14 +118,20 @@ class QualityAudit(Audit):
         return tuple(reads)
 
     def capabilities(self, context: PlanContext) -> Capabilities:
-        """Labels; validation rows, where the operating point is chosen on them."""
+        """Labels; where a rule chooses the operating point, two classes and validation rows."""
         needs = {"labels"}
         if isinstance(self.operating_point, str):
-            needs.add("valid_split")
+            needs |= {"two_classes", "valid_split"}
         return Capabilities(
             needs=frozenset(needs),
-            why={"valid_split": "the operating point is chosen on validation rows"},
-            mend={"valid_split": "write a threshold such as operating_point: 0.5"},
+            why={
+                "two_classes": "the operating point is a threshold between two classes",
+                "valid_split": "the operating point is chosen on validation rows",
+            },
+            mend={
+                "two_classes": "leave out operating_point",
+                "valid_split": "write a threshold such as operating_point: 0.5",
+            },
         )
 
     def estimate_seconds(self, context: PlanContext) -> float:

@@ -21,6 +21,7 @@ PROPERTIES: dict[str, str] = {
     "sgd_updates": "an update is the gradient times a rate (plain SGD)",
     "labels": "rows carry labels",
     "class_logits": "the network gives one logit a class",
+    "two_classes": "there are two classes",
     "scalar_output": "the network gives one real number a row",
     "token_inputs": "inputs are token ids",
     "feature_inputs": "inputs are real features",

@@ -8,7 +8,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 
 from assay.claims.claim import Claim
 from assay.claims.context import DataCard, ModelCard
-from assay.claims.effects import Effects
+from assay.claims.effects import Effects, Read
 from assay.config import Config, dump
 from assay.errors import ArtefactError
 from assay.files import canonical_json, parse_json, sha256
@@ -40,6 +40,7 @@ class Origin(Config):
         data: card of the data.
         data_digest: digest of the data as `Dataset.digest` gives it.
         data_config: the recipe's `data:`, dumped; `verify` opens the data with it.
+        reads: what building the model read of the data, before the first stage.
         data_base: folder that relative paths in `data_config` start from, itself relative to the
             folder in which the run was started (or absolute).
     """
@@ -56,6 +57,7 @@ class Origin(Config):
     data_digest: str
     data_config: dict[str, Any]
     data_base: str = "."
+    reads: tuple[Read, ...] = ()
 
 
 class StageRecord(Config):

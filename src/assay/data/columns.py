@@ -142,6 +142,26 @@ def numbers(
     return values
 
 
+def check_known(column: pa.ChunkedArray, name: str, where: str) -> None:
+    """Refuse a NaN among numbers: a cell whose value is not known is empty.
+
+    Raises:
+        LoadError: names column and row.
+    """
+    import pyarrow.compute as pc
+
+    column = plain(column)
+    known = pc.is_valid(_without_blanks(column) if is_string(column.type) else column)
+    failed = np.isnan(floats_of(column)) & known.to_numpy()
+    if failed.any():
+        raise LoadError(
+            f"column {name!r}, row {int(np.argmax(failed)) + 1}: the value is NaN",
+            where=where,
+            mend="replace it with a number, leave the cell empty if it is unknown, or set "
+            f"'columns: {{{name}: {{missing: true}}}}'",
+        )
+
+
 def _first_bad(column: pa.ChunkedArray, time: bool) -> tuple[int, str]:
     """Row (from 1) and value of the first cell that is no number, or no date."""
     import pyarrow as pa

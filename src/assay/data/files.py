@@ -23,6 +23,10 @@ from assay.errors import LoadError, did_you_mean
 if TYPE_CHECKING:
     import pyarrow as pa
 
+#: cells of a CSV file that say that a value is not known; "nan" is not among them: it is more
+#: often a computation that failed
+_UNKNOWN = ("", "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "NULL", "null")
+
 #: largest block of JSON lines parsed at once, in bytes
 _BLOCK = 1 << 28
 
@@ -129,7 +133,7 @@ def _csv(path: Path, delimiter: str | None = None) -> pa.Table:
         parse_options=csv.ParseOptions(
             delimiter=delimiter or _delimiter(path), newlines_in_values=True
         ),
-        convert_options=csv.ConvertOptions(strings_can_be_null=True),
+        convert_options=csv.ConvertOptions(strings_can_be_null=True, null_values=list(_UNKNOWN)),
     )
     for field in table.schema:
         if pa.types.is_binary(field.type):

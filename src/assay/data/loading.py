@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from assay.data import labels as labelling
 from assay.data import roles
-from assay.data.columns import dense, is_string, names_of, numbers, plain, truths
+from assay.data.columns import check_known, dense, is_string, names_of, numbers, plain, truths
 from assay.data.config import SPLIT_NAMES, DataConfig
 from assay.data.dataset import Dataset
 from assay.data.digest import content_digest
@@ -104,12 +104,14 @@ def _with_classes(schema: Schema, label: str, classes: tuple[str, ...] | None) -
 
 
 def _check_cells(table: pa.Table, schema: Schema, where: str) -> None:
-    """Refuse infinite numbers, words that are no numbers, numbers that are no text, and gaps."""
+    """Refuse what is not finite, words that are no numbers, numbers that are no text, and gaps."""
     for name, column in schema.columns.items():
         values = table.column(name)
         if column.role in ("feature", "sensitive"):
             if column.kind in ("numeric", "time"):
                 numbers(values, name, where, time=column.kind == "time")
+                if column.kind == "numeric" and not column.missing:
+                    check_known(values, name, where)
             elif column.kind == "boolean":
                 _check_truths(values, name, where)
             elif column.kind == "text":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from assay import registry
-from assay.claims import ModelCard
+from assay.claims import ModelCard, Read
 from assay.config import Config, build
 from assay.errors import ArtefactError, LoadError, UsageError, did_you_mean
 from assay.models.architecture import Architecture
@@ -108,8 +108,8 @@ class ModelConfig(Config):
                 blocks=architecture.block_count(),
                 license="none (from scratch)",
             )
-        self._no_settings()
         if self.name.startswith("hf:"):
+            self._no_settings()
             return ModelCard(
                 name=self.name,
                 architecture="transformer",
@@ -125,7 +125,17 @@ class ModelConfig(Config):
                 where="model",
                 mend=did_you_mean(self.name, known) + ", or a folder, or hf:org/name",
             )
+        self._no_settings()
         return _folder_card(self.name, folder)
+
+    def reads(self, base: Path) -> tuple[Read, ...]:
+        """What building it reads of the data: a table's columns are standardised by what the
+        training rows hold, and text needs nothing of the kind.
+        """
+        if self.card(base).modality != "tabular" or self.folder(base) is not None:
+            return ()
+        why = "means, spreads and categories of the columns, before the first stage"
+        return (Read(split="train", influences=("preprocessing",), why=why),)
 
     def _no_settings(self) -> None:
         if self.settings:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from assay.errors import LoadError, UsageError
+from assay.errors import ArtefactError, LoadError, UsageError
 from assay.files import atomic
 
 if TYPE_CHECKING:
@@ -202,5 +202,16 @@ def length_batches(
 
 
 def unscale(outputs: npt.NDArray[np.float32], target: Target | None) -> npt.NDArray[np.float32]:
-    """Outputs of a regression in the label's unit; those of a classification as they are."""
+    """Outputs of a regression in the label's unit; those of a classification as they are.
+
+    Raises:
+        ArtefactError: an output is not a finite number.
+    """
+    bad = ~np.isfinite(outputs).all(axis=1)
+    if bad.any():
+        value = outputs[~np.isfinite(outputs)][0]
+        raise ArtefactError(
+            f"the model gives {value} for row {int(np.argmax(bad)) + 1}",
+            mend="train again with a lower rate or clipping",
+        )
     return outputs if target is None else target.restore(outputs).astype(np.float32)

@@ -60,7 +60,7 @@ def run(
 
     Args:
         recipe: the recipe; None takes that of `resume`.
-        started: is told the run's folder as soon as it could be resumed.
+        started: is told the run's folder once data and model are loaded.
         out: the run's folder; by default the next free `runs/<name>/<n>`.
         resume: the folder of a stopped run.
         set: changes `path=value`.
@@ -92,6 +92,7 @@ def run(
         _running = folder
         started(folder)
 
+    _running = resume
     progress = progress_for()
     try:
         done = run_recipe(

@@ -15,6 +15,7 @@ from assay.claims.passport import Passport
 from assay.claims.records import Origin, StageRecord
 from assay.config import dump, dump_part
 from assay.errors import ArtefactError, LoadError, UsageError
+from assay.recipe.fit import check_splits
 from assay.recipe.outcome import Run, said, statuses
 from assay.recipe.plan import plan as make_plan
 from assay.recipe.state import RunFolder, State, open_folder
@@ -50,7 +51,7 @@ def run(
         sign: file of an Ed25519 private key that signs the passport.
         progress: is told how far it is.
         allow: Python files that a resumed recipe may use.
-        started: is told the run's folder as soon as it could be resumed.
+        started: is told the run's folder once data and model are loaded.
 
     Raises:
         AssayError: see `assay.errors`; nothing is left of a run whose data or model cannot be
@@ -69,12 +70,10 @@ def run(
     with folder.locked():
         runner = _Runner(recipe, plan, folder, threads, signer, progress)
         if resume is not None:
-            started(folder.path)
-            return runner.run()
+            return runner.run(started)
         try:
             runner.describe()
-            started(folder.path)
-            return runner.run()
+            return runner.run(started)
         except BaseException:
             folder.forget()
             raise
@@ -126,16 +125,16 @@ class _Runner:
         #: what each finished stage really used; training again makes the same choices
         self._used: dict[int, dict[str, Any]] = {}
 
-    def run(self) -> Run:
+    def run(self, started: Callable[[Path], None]) -> Run:
         """All stages that are still to run, the final model, the report."""
         self.folder.sweep()
         state = self.folder.read_state()
         self._restore_environment()
-        self.progress.say(f"run: {self.folder.path}")
         import torch
 
         torch.set_num_threads(self.threads)
         dataset = self._dataset(state)
+        check_splits(self.recipe, self.plan, dataset)
         sizes = {split: dataset.size(split) for split in dataset.splits}
         files.write_json(
             self.folder.path / "plan.json", {**self.plan.as_json(), "split_rows": sizes}
@@ -143,6 +142,9 @@ class _Runner:
         if state.done < len(self.recipe.stages):
             model = self._base(state, dataset)
             self.folder.write_state(state)
+        started(self.folder.path)
+        self.progress.say(f"run: {self.folder.path}")
+        if state.done < len(self.recipe.stages):
             for index in range(state.done, len(self.recipe.stages)):
                 model = self._stage(index, model, dataset, state)
         if not state.finished:
@@ -232,6 +234,7 @@ class _Runner:
                 data_digest=dataset.digest,
                 data_config=dump(self.recipe.data),
                 data_base=os.path.relpath(self.recipe.base),
+                reads=self.recipe.model.reads(self.recipe.base),
                 **digest,
             )
         )

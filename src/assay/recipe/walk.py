@@ -167,6 +167,10 @@ def walk(
     context = start
     for index, stage in enumerate(recipe.stages):
         effect, estimate, made, found = _ask(stage, context, fits)
+        if index == 0 and fits:
+            # preprocessing is fitted when the model is built: no stage declares that reading
+            before = recipe.model.reads(recipe.base)
+            effect = effect.model_copy(update={"reads": (*before, *effect.reads)})
         refusals.extend(found)
         contributions.extend(made)
         leaks = _leaks(effect, start.data)

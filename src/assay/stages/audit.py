@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import model_validator
 
+from assay import registry
 from assay.audit.base import Audit
 from assay.claims import Claim, Effects, Estimate, PlanContext, Read
 from assay.claims.claim import Status
@@ -39,6 +40,12 @@ class AuditStage(Stage):
         if not self.audits:
             raise ValueError("an audit of nothing; name one, such as 'audit: quality'")
         return self
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Each audit's."""
+        known: list[Any] = list(registry.parts("audit").values())
+        return [cls(audits=(audit,)) for part in known for audit in part.examples()]
 
     def effects(self, context: PlanContext) -> Effects:
         """All claims are kept: nothing is changed. Adds and reads what the audits do."""

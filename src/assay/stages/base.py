@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from assay.claims import Capabilities, Claim, Effects, Estimate, PlanContext
 from assay.claims.claim import Status
@@ -19,6 +19,11 @@ class Stage(Config):
     `effects`, `capabilities`, `parts` and `estimate` are static: they see configs and cards only,
     import nothing heavy, and are what `assay plan` shows.
     """
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Canonical settings, swept by the conformance test: what a stage declares must be true."""
+        return [cls()]
 
     def effects(self, context: PlanContext) -> Effects:
         """What the stage reads, adds and keeps. What it does not keep is void."""

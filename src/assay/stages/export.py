@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -60,6 +60,11 @@ class ExportStage(Stage):
     opset: int = Field(default=18, ge=18, le=23)
     tolerance: float = Field(default=1e-4, gt=0, le=1e-4)
     split: str = "test"
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Each format."""
+        return [cls(format="onnx"), cls(format="huggingface"), cls(format="peft")]
 
     def effects(self, context: PlanContext) -> Effects:
         """See the class."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from assay import registry
 from assay.claims import Capabilities, Effects, Estimate, PlanContext, Read
-from assay.config import Config, PartField
+from assay.config import Config, PartField, build_part
 from assay.stages.base import Stage
 from assay.training.parts import check_step
 
@@ -61,6 +62,19 @@ class TrainingStage(Stage):
                 raise ValueError(f"{refusal.what}; {refusal.mend}")
         return self
 
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """One for each part on which depends what is declared: terms, choices of parameters, and
+        step parts that watch the validation rows.
+        """
+        made: list[dict[str, Any]] = []
+        for kind, field in (("term", "objective"), ("parameters", "parameters")):
+            for part in _examples(kind):
+                made.append({field: (part,) if kind == "term" else part})
+        adamw = build_part("step", {"adamw": 0.01})
+        made += [{"step": (adamw, part)} for part in _examples("step") if _observes(part)]
+        return [cls(**{"epochs": 1, "batch": 16, **settings}) for settings in made]
+
     def parts(self) -> list[tuple[str, Any]]:
         """Every part of the four columns, as the user wrote it."""
         return [
@@ -91,7 +105,7 @@ class TrainingStage(Stage):
         keeps: list[str] = []
         if not added:
             keeps += ["size.parameters", "size.bytes", "size.macs"]
-        if "mask" in context.structures:
+        if "mask" in context.structures and not added:
             keeps.append("sparsity.*")
         if not context.data.private:
             keeps.append("privacy.*")
@@ -122,6 +136,12 @@ class TrainingStage(Stage):
         from assay.training.loop import train
 
         return train(self, model, context)
+
+
+def _examples(kind: str) -> list[Any]:
+    """Canonical settings of every part of a kind."""
+    known: list[Any] = list(registry.parts(kind).values())
+    return [example for part in known for example in part.examples()]
 
 
 def _observes(part: Any) -> bool:

@@ -54,6 +54,8 @@ class Task(Config):
         )
         if context.model.modality == self.modality:
             gives.add(reads)
+        if self.classification and context.data.classes in (None, 2):
+            gives.add("two_classes")  # or it is not known yet
         if context.data.label is not None:
             gives.add("labels")
         if "valid" in context.data.splits:

@@ -150,7 +150,7 @@ def test_the_same_adapters_are_trained_further(mlp: Model) -> None:
     choice = part("lora", 2)
     prepared = choice.prepare(mlp, seed=1)
     assert choice.prepare(prepared, seed=2) is prepared
-    with pytest.raises(UsageError, match="has an adapter already"):
+    with pytest.raises(UsageError, match="has other adapters already"):
         part("lora", 3).prepare(prepared, seed=1)
 
 

@@ -25,8 +25,9 @@ class Counts:
     Attributes:
         parameters: all of them (a tied one once).
         nonzero: those that are not exactly zero.
-        masked: those that a mask covers.
-        masked_zeros: those of the covered that are exactly zero.
+        masked: those that have a mask.
+        masked_zeros: those that their mask keeps at exactly zero. A weight that merely happens to
+            be zero, as biases are before training, is not among them.
     """
 
     parameters: int
@@ -36,8 +37,8 @@ class Counts:
 
     @property
     def zeros(self) -> float:
-        """Share of all parameters that are exactly zero."""
-        return (self.parameters - self.nonzero) / self.parameters if self.parameters else 0.0
+        """Share of all parameters that masks keep at exactly zero."""
+        return self.masked_zeros / self.parameters if self.parameters else 0.0
 
 
 def counts(network: torch.nn.Module) -> Counts:
@@ -45,12 +46,12 @@ def counts(network: torch.nn.Module) -> Counts:
     buffers = dict(network.named_buffers())
     total = nonzero = masked = masked_zeros = 0
     for name, parameter in network.named_parameters():
-        filled = int(parameter.count_nonzero())
         total += parameter.numel()
-        nonzero += filled
-        if f"{name}__mask" in buffers:
+        nonzero += int(parameter.count_nonzero())
+        mask = buffers.get(f"{name}__mask")
+        if mask is not None:
             masked += parameter.numel()
-            masked_zeros += parameter.numel() - filled
+            masked_zeros += int((~mask & (parameter == 0)).sum())
     return Counts(total, nonzero, masked, masked_zeros)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from assay.claims import Capabilities, PlanContext
 from assay.config import build_part
+from assay.errors import UsageError
 from assay.registry import register
 from assay.training.parameters._names import head_names, last_blocks, within
 from assay.training.parts import Parameters
@@ -88,6 +89,12 @@ class Lora(Parameters):
         structure = build_part("structure", {"lora": settings}, "parameters.lora")
         if structure in model.structures:
             return model
+        if any(s.part_name == structure.part_name for s in model.structures):
+            raise UsageError(
+                "the model has other adapters already",
+                where="parameters.lora",
+                mend="train them further with the settings they have, or merge them first",
+            )
         return model.with_structure(structure, seed=seed)
 
     def select(self, model: Model) -> list[str]:
