@@ -29,7 +29,6 @@ import os
 import re
 import shutil
 import sys
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,7 @@ class Recorder:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return isinstance(path, int)
         text = os.fsdecode(path)
-        return "/" not in text or Path(os.path.abspath(text)).is_relative_to(self.folder)
+        return "/" not in text or (Path.cwd() / text).is_relative_to(self.folder)
 
     def take(self) -> None:
         """Copy the folder, if it was never like this before."""
@@ -176,15 +175,14 @@ def _silent(into: io.StringIO) -> Any:
 
 
 def _in_child(folder: Path) -> None:
-    said = io.StringIO()
-    code: int | str
+    said, code = io.StringIO(), -1
     try:
         with _silent(said):
             code = assay("run", "--resume", folder)
-    except BaseException:
-        code = traceback.format_exc()
-    folder.with_suffix(".json").write_text(json.dumps({"code": code, "said": said.getvalue()}))
-    os._exit(0)
+    finally:
+        found = {"code": code, "said": said.getvalue()}
+        folder.with_suffix(".json").write_text(json.dumps(found))
+        os._exit(0)
 
 
 def main(command: str, *arguments: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from assay.claims.context import DataCard
 from assay.config import Config
@@ -35,6 +35,9 @@ class Source:
 
 class Sample(Config):
     """A named data set that comes with an extra. Registered as kind `sample`; final subclasses."""
+
+    #: the extra that installs it; empty where the core holds it
+    extra: ClassVar[str] = "samples"
 
     def card(self) -> DataCard:
         """What is known before it is opened; imports nothing heavy."""

@@ -63,7 +63,7 @@ def samples() -> list[dict[str, Any]]:
                 "label": card.label,
                 "sensitive": list(card.sensitive),
                 "license": card.license,
-                "extra": getattr(cls, "extra", "samples"),
+                "extra": sample.extra,
                 "about": (cls.__doc__ or name).strip().splitlines()[0],
             }
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from assay.claims.context import DataCard
 from assay.data.samples._kinds import kinds
 from assay.data.source import Sample, Source
@@ -15,6 +17,8 @@ class BreastCancer(Sample):
     Wisconsin diagnostic set (Street et al. 1993), from scikit-learn, which numbers malignant 0:
     here classes go by name.
     """
+
+    extra: ClassVar[str] = ""
 
     def card(self) -> DataCard:
         """See `Sample.card`."""

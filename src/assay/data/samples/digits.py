@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from assay.claims.context import DataCard
 from assay.data.schema import Override
 from assay.data.source import Sample, Source
@@ -15,6 +17,8 @@ class Digits(Sample):
     The test part of the UCI set of Alpaydin and Kaynak (1998), from scikit-learn. Column `p23` is
     the pixel in row 2, column 3.
     """
+
+    extra: ClassVar[str] = ""
 
     def card(self) -> DataCard:
         """See `Sample.card`."""
