@@ -36,16 +36,23 @@ def write_table(path: Path, rows: int = 80) -> None:
     path.write_text("\n".join(["a,b,c,colour,label", *lines]) + "\n")
 
 
-def program(*arguments: object, cwd: Path, seed: int = 0) -> subprocess.CompletedProcess[str]:
-    """`instants.py` in a process of its own, with that PYTHONHASHSEED."""
-    return subprocess.run(
+def start(*arguments: object, cwd: Path, seed: int = 0) -> subprocess.Popen[str]:
+    """Start `instants.py` in a process of its own, with that PYTHONHASHSEED."""
+    return subprocess.Popen(
         [sys.executable, str(PROGRAM), *map(str, arguments)],
         cwd=cwd,
         env={**os.environ, "PYTHONHASHSEED": str(seed)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
+
+
+def program(*arguments: object, cwd: Path, seed: int = 0) -> Said:
+    """Run `instants.py` to its end."""
+    with start(*arguments, cwd=cwd, seed=seed) as process:
+        out, err = process.communicate()
+    return Said(process.returncode, out, err)
 
 
 @pytest.fixture
@@ -85,9 +92,13 @@ def claims(run: Path) -> Any:
 def outcome(run: Path) -> dict[str, Any]:
     """All of a finished run that must not depend on when, where and how often it was stopped."""
     same = {n: d for n, d in tree(run / "model").items() if n not in ("claims.jsonl", "head.json")}
-    same |= {n: d for n, d in tree(run).items() if n.startswith("evidence/")}
+    evidence = {n: json.loads(d) for n, d in tree(run).items() if d and n.startswith("evidence/")}
+    for found in evidence.values():
+        found.pop("latency", None)
     names = sorted(n for n in tree(run) if n != "checkpoints")
-    return same | {
+    return {
+        **same,
+        **evidence,
         "metrics": (run / "metrics.jsonl").read_bytes(),
         "claims": claims(run),
         "names": names,

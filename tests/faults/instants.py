@@ -14,8 +14,8 @@ Run as a program, in a folder that holds a recipe and its data:
         the exporter's work is taken from that file instead of being done again each time, and the
         report is one line.
 
-    instants.py run ARGUMENTS...
-        `assay run` with a checkpoint after every step.
+    instants.py run K ARGUMENTS...
+        `assay run` with a checkpoint after every step, and SIGKILL at the K-th instant (0: never).
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,31 +57,34 @@ def content(folder: Path) -> dict[str, str]:
     return found
 
 
-class Recorder:
-    """Copies a folder whenever it is about to be changed.
+class Watcher:
+    """Acts whenever this process is about to change something in a folder.
 
     Args:
         folder: the folder that is watched.
-        copies: where copies go.
+        act: what is done; is told the file that is about to be emptied, if one is.
     """
 
-    def __init__(self, folder: Path, copies: Path) -> None:
-        self.folder, self.copies = folder.resolve(), copies.resolve()
-        self._count = 0
+    def __init__(self, folder: Path, act: Callable[[Path | None], None]) -> None:
+        self.folder, self._act = folder.resolve(), act
         self._busy = False
-        self._seen: set[str] = set()
+        self._sync = os.fsync
+        os.fsync = self.fsync
+        sys.addaudithook(self.hook)
 
     def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
         """An audit hook."""
         if self._busy or not (event == "open" or event in _EVENTS):
             return
-        touched = [arguments[i] for i in _EVENTS.get(event, ())]
+        touched, emptied = [arguments[i] for i in _EVENTS.get(event, ())], None
         if event == "open" and _writes(*arguments[1:]):
             touched = [arguments[0]]
+            if _empties(*arguments[1:]) and not isinstance(arguments[0], int):
+                emptied = Path.cwd() / os.fsdecode(arguments[0])
         self._busy = True
         try:
-            if any(self._inside(path) for path in touched):
-                self.take()
+            if self.folder.is_dir() and any(self._inside(path) for path in touched):
+                self._act(emptied)
         finally:
             self._busy = False
 
@@ -90,30 +95,46 @@ class Recorder:
         text = os.fsdecode(path)
         return "/" not in text or (Path.cwd() / text).is_relative_to(self.folder)
 
-    def take(self) -> None:
-        """Copy the folder, if it was never like this before."""
-        if not self.folder.is_dir():
-            return
-        now = json.dumps(content(self.folder))
-        if now not in self._seen:
-            self._seen.add(now)
-            shutil.copytree(self.folder, self.copies / f"{self._count:04d}")
-            self._count += 1
-
-    def fsync(self, handle: int, real: Any = os.fsync) -> None:
-        """Stands for `os.fsync`."""
+    def fsync(self, fd: Any) -> None:
+        """Stands for `os.fsync`, which tells no audit hook."""
         self._busy = True
         try:
-            self.take()
+            self._act(None)
         finally:
             self._busy = False
-        real(handle)
+        self._sync(fd)
+
+
+class Copies:
+    """Copies of a folder as it was at each instant; equal ones are kept once."""
+
+    def __init__(self, folder: Path, copies: Path) -> None:
+        self.folder, self.copies = folder.resolve(), copies.resolve()
+        self._seen: set[str] = set()
+
+    def take(self, emptied: Path | None = None) -> None:
+        """Copy the folder, if it was never like this before, and what it is when a file that is
+        there has just been emptied.
+        """
+        now = json.dumps(content(self.folder)) if self.folder.is_dir() else None
+        if now is not None and now not in self._seen:
+            shutil.copytree(self.folder, self.copies / f"{len(self._seen):04d}")
+            self._seen.add(now)
+        if emptied is not None and emptied.exists() and emptied.stat().st_size:
+            copy = self.copies / f"{len(self._seen):04d}"
+            shutil.copytree(self.folder, copy)
+            (copy / emptied.relative_to(self.folder)).write_bytes(b"")
+            self._seen.add(f"{now} without {emptied}")
 
 
 def _writes(mode: str | None, flags: int) -> bool:
     if mode is not None:
         return bool(set(mode) & set("wax+"))
     return bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+
+
+def _empties(mode: str | None, flags: int) -> bool:
+    return "w" in mode if mode is not None else bool(flags & os.O_TRUNC)
 
 
 def assay(*arguments: object) -> int:
@@ -124,25 +145,43 @@ def assay(*arguments: object) -> int:
 
 
 def checkpoint_always() -> None:
-    """A checkpoint after every step."""
+    """A checkpoint after every step, and lines in the log that speak of several steps."""
     from assay.training import loop
 
     loop.CHECKPOINT_SECONDS = 0.0
+    loop._LOGGED_LINES = 2
 
 
 def record(recipe: str, run: Path, copies: Path) -> int:
     """See the module."""
     checkpoint_always()
-    recorder = Recorder(run, copies)
-    os.fsync = recorder.fsync
-    sys.addaudithook(recorder.hook)
+    found = Copies(run, copies)
+    Watcher(run, found.take)
     code = assay("run", recipe, "--out", run, "--threads", 1)
-    recorder.take()
+    found.take()
     return code
+
+
+def die(at: int, arguments: tuple[str, ...]) -> int:
+    """See the module."""
+    checkpoint_always()
+    left = at
+
+    def count(_: Path | None) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if at:
+        name = "--out" if "--out" in arguments else "--resume"
+        Watcher(Path(arguments[arguments.index(name) + 1]), count)
+    return assay("run", *arguments)
 
 
 def resume(recipe: str, copies: Path, graph: Path | None) -> int:
     """See the module."""
+    checkpoint_always()
     if graph is not None:
         _take_for_granted(graph)
     with _silent(io.StringIO()):
@@ -192,8 +231,7 @@ def main(command: str, *arguments: str) -> int:
     if command == "resume":
         graph = Path(arguments[2]) if len(arguments) > 2 else None
         return resume(arguments[0], Path(arguments[1]), graph)
-    checkpoint_always()
-    return assay("run", *arguments)
+    return die(int(arguments[0]), arguments[1:])
 
 
 if __name__ == "__main__":

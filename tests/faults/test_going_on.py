@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.faults.conftest import SMALL, outcome, tree
 
@@ -115,6 +117,31 @@ def test_threads_are_those_it_began_with(stopped: Path, assay: Any) -> None:
     assert said.code == 0
     assert "threads: 1, as when the run began" in said.err
     assert json.loads((stopped / "environment.json").read_text())["threads"] == 1
+
+
+def test_a_signed_run_goes_on_with_its_key(small: Path, assay: Any, monkeypatch: Any) -> None:
+    for number, name in enumerate(("key", "other")):
+        key = Ed25519PrivateKey.from_private_bytes(bytes([number]) * 32)
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        Path(f"{name}.pem").write_bytes(pem)
+
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("assay.training.loop.Job.step", interrupted)
+        assert assay("run", "small.yaml", "--sign", "key.pem", "--threads", 1).code == 130
+    run = Path("runs/small/1")
+    for arguments in ([], ["--sign", "other.pem"]):
+        said = assay("run", "--resume", run, *arguments)
+        assert said.code == 2
+        assert re.fullmatch(
+            rf"error: {run}: this run began with the signing key \w+; give it again with --sign\n",
+            said.err,
+        )
+    assert assay("run", "--resume", run, "--sign", "key.pem").code == 0
+    assert assay("run", "small.yaml", "--sign", "key.pem", "--threads", 1).code == 0
+    assert tree(run / "model") == tree(Path("runs/small/2/model"))
 
 
 def test_another_base_model_is_refused(stopped: Path, assay: Any, monkeypatch: Any) -> None:

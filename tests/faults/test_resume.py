@@ -18,13 +18,13 @@ data: {path: rows.csv, label: label}
 seed: 3
 stages:
 - finetune:
-    epochs: 2
+    epochs: 4
     batch: 16
     step:
-      adamw: {lr: 0.01}
+      adamw: {lr: 0.5}
       plateau: {patience: 0}
       ema: 0.9
-      early_stopping: 1
+      early_stopping: 2
       dropout: 0.1
       accumulate: 2
 - audit: {quality: {bootstrap: 20, baselines: false}, efficiency: {batches: []}}
@@ -50,7 +50,7 @@ class Recorded:
         (self.home / "small.yaml").write_text(RECIPE)
         self.copies.mkdir()
         done = program("record", "small.yaml", "run", "copies", cwd=self.home, seed=1)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
         # a process may also die within a line
         for number, folder in enumerate(self.every()):
             log = folder / "metrics.jsonl"
@@ -87,7 +87,7 @@ class Recorded:
     def resume(self) -> None:
         graph = self.run / "model/model.onnx"
         done = program("resume", "small.yaml", "copies", graph, cwd=self.home, seed=2)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.err
 
     def said(self, folder: Path) -> tuple[int | str, str]:
         found = json.loads(folder.with_suffix(".json").read_text())
@@ -127,6 +127,17 @@ def test_before_its_path_is_printed_there_is_no_run(recorded: Recorded) -> None:
         assert said.count("\n") == 1
 
 
+def test_its_training_has_everything_to_remember(recorded: Recorded) -> None:
+    """The best weights are those of the first epoch, the rate falls, and it stops early."""
+    lines = [json.loads(x) for x in (recorded.run / "metrics.jsonl").read_text().splitlines()]
+    valid = [x["loss"] for x in lines if x["split"] == "valid"]
+    assert len(valid) == 3
+    assert valid[0] == min(valid)
+    rates = [x["lr"] for x in lines if x["kind"] == "step"]
+    assert rates == [0.5]
+    assert max(x["step"] for x in lines) == 6
+
+
 @pytest.mark.parametrize(
     "pattern",
     [
@@ -148,8 +159,8 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(recorded: Recorded) ->
     folder = recorded.copies / "newest-torn"
     code, said = recorded.said(folder)
     assert code == 0
-    assert re.search(r"checkpoint step-0*3-\w+\.safetensors is damaged .*the one before\n", said)
-    assert "resumed at step 2 of 4" in said
+    assert re.search(r"checkpoint step-0*5-\w+\.safetensors is damaged .*the one before\n", said)
+    assert "resumed at step 4 of 8" in said
     assert outcome(folder) == outcome(recorded.run)
 
 

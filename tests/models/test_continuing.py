@@ -80,7 +80,7 @@ def test_the_same_classes_in_another_order_keep_what_was_learnt(
     assert theirs.probabilities is not None
     assert np.array_equal(ours.probabilities[:, ::-1], theirs.probabilities)
     assert ours.labels == theirs.labels
-    assert carried(model) == ["privacy.epsilon"]
+    assert carried(model) == ["privacy.epsilon", "size.bytes"]
     assert model.passport.stages()[-1].record.subject == model.subject()
 
 
@@ -165,6 +165,17 @@ def test_a_new_head_is_refused_where_structures_hold_the_old_one(
     with pytest.raises(UsageError, match="merge its adapters first"):
         go_on(label="colour")
     assert [s.part_name for s in go_on().structures] == ["head", "lora"]
+
+
+def test_adapters_are_trained_further_after_loading(
+    go_on: Callable[..., Model], folder: Path, table: Bench
+) -> None:
+    choice = build_part("parameters", {"lora": 2})
+    save(table, folder / "model", choice.prepare(table.model, 0))
+    loaded = go_on()
+    assert choice.prepare(loaded, 1) is loaded
+    with pytest.raises(UsageError, match="has other adapters already"):
+        build_part("parameters", {"lora": {"rank": 2, "targets": ["head"]}}).prepare(loaded, 1)
 
 
 def test_a_model_folder_does_not_start_from_scratch(go_on: Callable[..., Model]) -> None:

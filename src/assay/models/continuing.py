@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: claims of how the trunk's weights came about, which another head leaves true
 _HISTORY = ("privacy.*", "federation.*", "transfer.*")
+#: claims that the order of its rows leaves true
+_SHAPE = ("size.*", "sparsity.*")
 
 
 def continued(model: Model, task: Any, dataset: Dataset, seed: int, door: Any) -> Model:
@@ -43,8 +45,9 @@ def continued(model: Model, task: Any, dataset: Dataset, seed: int, door: Any) -
     if same_task and model.classes == dataset.classes:
         return model
     if same_task and sorted(model.classes or ()) == sorted(dataset.classes or ()):
-        return _recorded(_reordered(model, dataset.classes or ()), "its classes in another order")
-    return _recorded(_new_head(model, task, dataset, seed, door), "a new head")
+        turned = _reordered(model, dataset.classes or ())
+        return _recorded(turned, "its classes in another order", (*_HISTORY, *_SHAPE))
+    return _recorded(_new_head(model, task, dataset, seed, door), "a new head", _HISTORY)
 
 
 def _reordered(model: Model, classes: tuple[str, ...]) -> Model:
@@ -87,7 +90,7 @@ def _new_head(model: Model, task: Any, dataset: Dataset, seed: int, door: Any) -
     )
 
 
-def _recorded(model: Model, what: str) -> Model:
+def _recorded(model: Model, what: str, keeps: tuple[str, ...]) -> Model:
     """The model with a record of what was done to its head, where it has a passport."""
     if model.passport.origin is None:
         return model
@@ -95,7 +98,7 @@ def _recorded(model: Model, what: str) -> Model:
     record = StageRecord(
         index=last.index + 1 if last is not None else 0,
         name="head",
-        effects=Effects(keeps=_HISTORY, notes=(what,)),
+        effects=Effects(keeps=keeps, notes=(what,)),
         subject=model.subject(),
     )
     return model.with_passport(model.passport.with_stage(record))

@@ -19,6 +19,9 @@ _MENDABLE = {
     errno.EROFS: "choose another folder",
     errno.EACCES: "choose another folder, or change its permissions",
     errno.EPERM: "choose another folder, or change its permissions",
+    errno.EEXIST: "remove what stands in the way",
+    errno.EISDIR: "remove what stands in the way",
+    errno.ENOTDIR: "remove what stands in the way",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 

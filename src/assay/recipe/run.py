@@ -129,6 +129,7 @@ class _Runner:
         """All stages that are still to run, the final model, the report."""
         self.folder.sweep()
         state = self.folder.read_state()
+        self._check_signer(state)
         self._restore_environment()
         import torch
 
@@ -153,6 +154,16 @@ class _Runner:
         return self._result()
 
     # -- before the stages ------------------------------------------------------------------
+
+    def _check_signer(self, state: State) -> None:
+        keyid = self.signer.keyid if self.signer is not None else ""
+        if state.keyid and keyid != state.keyid:
+            raise UsageError(
+                f"this run began with the signing key {state.keyid[:16]}",
+                where=str(self.folder.path),
+                mend="give it again with --sign",
+            )
+        state.keyid = keyid
 
     def _restore_environment(self) -> None:
         before = self.folder.environment()

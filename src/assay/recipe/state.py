@@ -32,6 +32,7 @@ class State:
         metrics: length of `metrics.jsonl` when the current stage began.
         data_digest: digest of the data the run reads.
         model_digest: digest of the weights that its first stage begins with.
+        keyid: the key that signs the passport; empty where none does.
         finished: the model is in `model/` and the report is written.
     """
 
@@ -39,6 +40,7 @@ class State:
     metrics: int = 0
     data_digest: str = ""
     model_digest: str = ""
+    keyid: str = ""
     finished: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
