@@ -109,7 +109,7 @@ def test_the_outcome_is_remembered(clock: Callable[..., list[Kernel]], tmp_path:
     timed.clear()
     tune(Net(), {"layer.bias"}, INPUTS, [FP32, BF16], tmp_path / "cache", 1)
     tune(Net(), {"layer.weight"}, {"x": torch.ones(3, 3)}, [FP32, BF16], tmp_path / "cache", 1)
-    assert len(timed) >= 2 * 2 * 3
+    assert len(timed) >= 2 * 2 * 2
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"kernel": {"precision": "fp8", "odd": 1}}', "[]"])

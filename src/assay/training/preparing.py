@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from assay.training.context import RunContext
 
 
+#: rows of the batch on which kernels are timed: enough to rank them
+_TIMED_ROWS = 16
+
+
 def set_dropout(network: nn.Module, part: Any) -> list[tuple[nn.modules.dropout._DropoutNd, float]]:
     """Give every dropout of the network the rate of the `dropout` setting.
 
@@ -95,7 +99,7 @@ def kernel(stage: Answers, model: Model, context: RunContext, moving: set[str]) 
     chosen = tuning.remembered(options, context.used, context.work)
     seconds: dict[str, float] = {}
     if chosen is None:
-        inputs = synthetic(model, stage.batch)
+        inputs = synthetic(model, min(stage.batch, _TIMED_ROWS))
         chosen, seconds = tuning.tune(
             model.network, moving, inputs, options, context.tuning, context.threads
         )

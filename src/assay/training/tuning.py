@@ -21,6 +21,8 @@ from assay.files import canonical_json, read_json, sha256, write_json
 GAIN = 1.15
 #: steps shorter than this are all overhead: there is nothing to gain
 _WORTHWHILE = 0.004
+#: an option this many times slower than the fastest so far is not timed again
+_HOPELESS = 2.0
 #: how long short steps are timed for, in all
 _SECONDS = 0.5
 
@@ -143,22 +145,24 @@ def tune(
             kernel = Kernel(**read_json(path)["kernel"])
             if kernel in options:
                 return kernel, {}
-        except (
-            AssayError,
-            KeyError,
-            TypeError,
-        ):  # a damaged memory of timings is only worth forgetting
+        except (AssayError, KeyError, TypeError):
+            # a damaged memory of timings is only worth forgetting
             path.unlink(missing_ok=True)
     layouts = {option.channels_last for option in options}
     twins = {layout: _Twin(network, moving, layout) for layout in sorted(layouts)}
-    seconds = {option: float("inf") for option in options}
-    spent, rounds = 0.0, 0
-    while rounds < 3 or (spent < _SECONDS and rounds < 30):
-        for option in options:
+    seconds = dict.fromkeys(options, float("inf"))
+    few = {name: value[:2] for name, value in inputs.items()}
+    for option in options:  # the first call of a kernel prepares it, at a cost of its own
+        twins[option.channels_last].seconds(few, option)
+    racing, spent, rounds = list(options), 0.0, 0
+    while rounds < 2 or (spent < _SECONDS and rounds < 29):
+        for option in racing:
             took = twins[option.channels_last].seconds(inputs, option)
             spent += took
-            if rounds > 0:  # the first round warms up
-                seconds[option] = min(seconds[option], took)
+            seconds[option] = min(seconds[option], took)
+        # one that takes twice the time of another will not win; the others are timed more often
+        fastest = min(seconds.values())
+        racing = [option for option in racing if seconds[option] <= _HOPELESS * fastest]
         rounds += 1
     best = min(options, key=lambda option: seconds[option])
     if seconds[best] * GAIN > seconds[options[0]] or seconds[options[0]] < _WORTHWHILE:
