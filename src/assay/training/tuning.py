@@ -17,7 +17,7 @@ from torch import nn
 from assay.errors import AssayError
 from assay.files import canonical_json, read_json, sha256, write_json
 
-#: another choice than plain float32 must be this much faster, or the noise of a clock would decide
+#: a kernel must be this much faster than those before it, or the noise of a clock would decide
 GAIN = 1.15
 #: steps shorter than this are all overhead: there is nothing to gain
 _WORTHWHILE = 0.004
@@ -164,8 +164,9 @@ def tune(
         fastest = min(seconds.values())
         racing = [option for option in racing if seconds[option] <= _HOPELESS * fastest]
         rounds += 1
-    best = min(options, key=lambda option: seconds[option])
-    if seconds[best] * GAIN > seconds[options[0]] or seconds[options[0]] < _WORTHWHILE:
+    # the first that is nearly as fast as the fastest: a clock's noise must not decide between two
+    best = next(o for o in options if seconds[o] <= GAIN * min(seconds.values()))
+    if seconds[options[0]] < _WORTHWHILE:
         best = options[0]
     if path is not None:
         # a home that cannot be written is no reason to fail
