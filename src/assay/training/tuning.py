@@ -78,7 +78,7 @@ def kernels(
         layouts = (False,)
     attentions: tuple[str | None, ...] = (None,)
     if precision == "auto" and any(True for _ in _choosers(network)):
-        attentions = ("sdpa", "eager")
+        attentions = ("eager", "sdpa")
     return [Kernel(p, c, a) for c in layouts for a in attentions for p in precisions]
 
 
