@@ -170,11 +170,11 @@ def test_a_transformer_may_choose_its_attention(text: Bench) -> None:
     assert names == ["fp32 eager", "bf16 eager", "fp32 sdpa", "bf16 sdpa"]
     assert [k.name for k in kernels(text.model.network, "fp32", "auto", False)] == ["fp32"]
     network = text.model.copy().network
+    assert tuning.attention_of(network) == "sdpa"
+    tuning.use_attention(network, "eager")
     assert tuning.attention_of(network) == "eager"
-    tuning.use_attention(network, "sdpa")
-    assert tuning.attention_of(network) == "sdpa"
     tuning.use_attention(network, None)
-    assert tuning.attention_of(network) == "sdpa"
+    assert tuning.attention_of(network) == "eager"
     assert tuning.attention_of(Net()) is None
 
 
