@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from assay import registry
 from assay.claims import Read
 from assay.recipe.plan import EPSILON, Plan, PlanError
 from assay.recipe.schema import Recipe
@@ -195,8 +194,6 @@ def test_measured_and_then_voided_says_by_whom(raw: dict[str, Any]) -> None:
 
 
 def test_merging_lora_and_requiring_sparsity_is_refused(raw: dict[str, Any]) -> None:
-    if "merge" not in registry.names("stage"):
-        pytest.skip("no stage merges adapters")
     tune = {"finetune": {"parameters": {"lora": {"rank": 2}}}}
     zeros = {"probe": {"adds": ["sparsity.zeros"], "keeps": ["*"], "structure_adds": ["mask"]}}
     (line,) = refusals(recipe(raw, zeros, tune, "merge", require={"sparsity.zeros": ">= 0.5"}))
