@@ -525,6 +525,18 @@ def test_early_stopping_keeps_the_best_weights(ema: dict[str, Any], table: Bench
     assert context.used["steps"] == len(curve) * math.ceil(table.dataset.size("train") / 8)
 
 
+def test_what_validation_steers_does_not_depend_on_curves(table: Bench) -> None:
+    step = {"sgd": {"lr": 1.5, "momentum": 0.9}, "early_stopping": 3}
+    steered, silent = table.context(), table.context()
+    wanted = train(stage(step=step, epochs=40), table.model, steered)
+    got = train(stage(step=step, epochs=40, curves=False), table.model, silent)
+    assert silent.used["steps"] == steered.used["steps"]
+    assert silent.used["best_valid_loss"] == steered.used["best_valid_loss"]
+    torch.testing.assert_close(
+        got.network.state_dict(), wanted.network.state_dict(), rtol=0, atol=0
+    )
+
+
 def test_bfloat16_learns_what_float32_does(table: Bench, text: Bench) -> None:
     for found in (table, text):
         fp32 = trained(found, stage(step={"precision": "fp32", "sgd": 0.1}))

@@ -30,9 +30,13 @@ class Validation:
 
     @classmethod
     def make(cls, job: Job) -> Validation | None:
-        """The validation of a job; None where the data have no such split or none is wanted."""
+        """The validation of a job; None where the data have no such split or none is wanted.
+
+        A step that validation steers wants it, curves or not.
+        """
         data = job.context.dataset
-        if not job.stage.curves or "valid" not in data.splits or data.size("valid") == 0:
+        wanted = job.stage.curves or any(getattr(p, "observes", False) for p in job.stage.step)
+        if not wanted or "valid" not in data.splits or data.size("valid") == 0:
             return None
         preprocessing = job.model.preprocessing
         source = RowSource(
