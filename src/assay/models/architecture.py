@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from assay.config import Config
 
@@ -37,10 +37,21 @@ class Architecture(Config):
     A user's own network becomes one by a subclass in a file named under `uses`.
     """
 
-    #: what the trunk reads: `text` or `tabular`
+    #: what the trunk reads: `text`, `tabular` or `image`
     modality: ClassVar[str] = "tabular"
     #: the field `inputs` is filled in from the data
     inputs_from_data: ClassVar[bool] = False
+    #: the trunk gives states of tokens, which the head pools
+    tokens: ClassVar[bool] = False
+
+    def fitted(self, preprocessing: Any) -> Self:
+        """The same with what only the preprocessing knows: a number of features, of tokens, the
+        size of images.
+        """
+        found = {"inputs": "width", "vocab_size": "vocabulary"}
+        fields = type(self).model_fields
+        known = {k: getattr(preprocessing, v, None) for k, v in found.items() if k in fields}
+        return self.model_copy(update=known)
 
     def build(self) -> torch.nn.Module:
         """A freshly initialised trunk (must also work on the meta device)."""

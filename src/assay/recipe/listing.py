@@ -13,7 +13,7 @@ from assay.recipe.show import count
 
 def models() -> list[dict[str, Any]]:
     """Embedded models and architectures from scratch, as rows of plain data."""
-    from assay.models.hub import EMBEDDED
+    from assay.models.hub import EMBEDDED, SAVED_FORMS
 
     rows: list[dict[str, Any]] = []
     for name, item in sorted(EMBEDDED.items()):
@@ -30,7 +30,7 @@ def models() -> list[dict[str, Any]]:
             }
         )
     for name, cls in registry.parts("architecture").items():
-        if name == "transformer":  # the form in which saved networks are written, not a choice
+        if name in SAVED_FORMS:
             continue
         settings = ", ".join(f"{key}={default}" for key, (_, default) in fields_of(cls).items())
         rows.append(

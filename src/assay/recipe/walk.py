@@ -31,7 +31,11 @@ EPSILON = "privacy.epsilon"
 #: the way out of such a reading
 LEAK_MEND = "read them through a private step, bounded sums, public statistics or declared bounds"
 
-_GIVES_BY_MODALITY = {"text": "token_inputs", "tabular": "feature_inputs"}
+_GIVES_BY_MODALITY = {
+    "text": "token_inputs",
+    "tabular": "feature_inputs",
+    "image": "pixel_inputs",
+}
 
 
 class Voided(Config):

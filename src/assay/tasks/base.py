@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 #: modality -> the property of a network that reads it
-_READS = {"text": "token_inputs", "tabular": "feature_inputs"}
+_READS = {"text": "token_inputs", "tabular": "feature_inputs", "image": "pixel_inputs"}
 
 
 class Task(Config):
@@ -60,7 +60,6 @@ class Task(Config):
             gives.add("labels")
         if "valid" in context.data.splits:
             gives.add("valid_split")
-        other = next((m for m in _READS if m != self.modality), "")
         return Capabilities(
             needs=frozenset(needs),
             gives=frozenset(gives),
@@ -71,7 +70,7 @@ class Task(Config):
             },
             mend={
                 reads: f"choose a {self.modality} model ('assay models' lists them), "
-                f"or a {other} task",
+                f"or a {context.model.modality} task",
                 "labels": "name it with 'data: {label: ...}'",
             },
         )

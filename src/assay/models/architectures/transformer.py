@@ -36,6 +36,32 @@ _HOW_IT_RAN = frozenset(
 _AFTER_PADDING = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta"})
 
 
+@contextlib.contextmanager
+def said_in_one_line(model_type: Any) -> Iterator[None]:
+    """What the library raises of a configuration that is wrong, as one line.
+
+    Raises:
+        LoadError: instead of whatever it raises.
+    """
+    try:
+        yield
+    except Exception as error:  # its checks of a configuration raise a bare Exception
+        said = " ".join(str(error).split())
+        raise LoadError(
+            f"transformers cannot build a model of type {model_type!r}: {said[:120]}",
+            where="model",
+            mend="correct its config.json, or name a type that the installed version knows",
+        ) from error
+
+
+def library_config(config: dict[str, Any]) -> Any:
+    """A configuration as the library's own object, without what says how it once ran."""
+    from transformers import AutoConfig
+
+    settings = {k: v for k, v in config.items() if k not in _HOW_IT_RAN}
+    return AutoConfig.for_model(settings.pop("model_type", None), **settings)
+
+
 @register("architecture", "transformer")
 class Transformer(Architecture):
     """An encoder of the `transformers` library.
@@ -45,6 +71,7 @@ class Transformer(Architecture):
     """
 
     modality = "text"
+    tokens = True
 
     config: dict[str, Any] = Field(default_factory=dict)
 
@@ -68,9 +95,9 @@ class Transformer(Architecture):
                 from transformers.initialization import no_init_weights
 
                 stack.enter_context(no_init_weights())
-            stack.enter_context(self._mistakes())
+            stack.enter_context(said_in_one_line(self.config.get("model_type")))
             how = {"dtype": torch.float32, "trust_remote_code": False}
-            config = self._library_config()
+            config = library_config(self.config)
             try:
                 # the pooler is not used by our heads; unused weights would be decayed and shipped
                 network = AutoModel.from_config(config, add_pooling_layer=False, **how)
@@ -83,26 +110,6 @@ class Transformer(Architecture):
                 mend="name one, such as BERT",
             )
         return network  # type: ignore[no-any-return]
-
-    @contextlib.contextmanager
-    def _mistakes(self) -> Iterator[None]:
-        """What the library raises of a configuration that is wrong, as one line."""
-        try:
-            yield
-        except Exception as error:  # its checks of a configuration raise a bare Exception
-            kind, said = self.config.get("model_type"), " ".join(str(error).split())
-            raise LoadError(
-                f"transformers cannot build a model of type {kind!r}: {said[:120]}",
-                where="model",
-                mend="correct its config.json, or name a type that the installed version knows",
-            ) from error
-
-    def _library_config(self) -> Any:
-        """The configuration as the library's own object."""
-        from transformers import AutoConfig
-
-        settings = {k: v for k, v in self.config.items() if k not in _HOW_IT_RAN}
-        return AutoConfig.for_model(settings.pop("model_type", None), **settings)
 
     def width(self) -> int:
         """The hidden size (`dim` in the configurations of some families)."""
@@ -159,6 +166,7 @@ class Bert(Architecture):
     """
 
     modality = "text"
+    tokens = True
 
     hidden_size: int = Field(default=128, ge=1)
     layers: int = Field(default=2, ge=1)
