@@ -95,6 +95,12 @@ def _first_line(error: Exception) -> str:
     return text[0][:200] if text else type(error).__name__
 
 
+def _rows_at_once(encoded: Encoded) -> int:
+    if encoded.offsets is not None:
+        return 8
+    return 32 if any(array.ndim == 4 for array in encoded.arrays.values()) else 1024
+
+
 class OnnxNetwork:
     """A graph and how to run encoded rows through it.
 
@@ -124,13 +130,13 @@ class OnnxNetwork:
         """Outputs of all rows in order, `[N, K]` as the network gives them.
 
         Rows are sorted by length and padded as `Model.outputs` does. Batches are small where rows
-        are long (8 texts stay in the processor's cache) and large where they are short.
+        are large (8 texts stay in the processor's cache) and large where they are small.
 
         Raises:
             ArtefactError: the graph cannot be run, or asks for too much memory.
         """
         out: npt.NDArray[np.float32] | None = None
-        size = batch_size or (1024 if encoded.offsets is None else 8)
+        size = batch_size or _rows_at_once(encoded)
         for rows in length_batches(encoded.lengths(), size):
             batch = encoded.batch(rows, pad_to=PAD_TO)
             feed = {name: array for name, array in batch.items() if name in self._taken}

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation, with ReLU6, for cheap hardware."""
+"""EfficientNet-Lite: EfficientNet without squeeze-and-excitation, for cheap hardware."""
 
 from __future__ import annotations
 

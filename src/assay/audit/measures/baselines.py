@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: longest vocabulary of the tf-idf baseline
 _VOCABULARY = 200_000
+#: the baseline of pixels sees images of at most this side, and is fitted on at most so many
+_SIDE = 28
+_IMAGES = 10_000
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,24 @@ def _joined(table: pa.Table, columns: Any) -> list[str]:
     return [" ".join(row) for row in zip(*parts, strict=True)]
 
 
+def pixels(dataset: Dataset, split: str) -> tuple[Inputs, npt.NDArray[np.int64]]:
+    """Grey values in [0, 1] `[N, side * side]` of training and audited images.
+
+    Returns:
+        The inputs, and which training rows they are of: all, or 10,000 spread evenly over them.
+    """
+    from assay.data.preprocessing import image_preprocessing
+
+    native = image_preprocessing(dataset, None, 1, default=_SIDE)
+    side = {"height": min(native.height, _SIDE), "width": min(native.width, _SIDE)}
+    small = native.model_copy(update=side)
+    rows = dataset.rows("train")
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _IMAGES)).astype(np.int64))
+    parts = [small.encode(t).arrays["pixels"] for t in (rows.take(chosen), dataset.rows(split))]
+    train, audited = (p.reshape(len(p), -1).astype(np.float32) / 255 for p in parts)
+    return Inputs(train, audited), chosen
+
+
 def classify(
     inputs: Inputs | None,
     modality: str,
@@ -72,23 +93,27 @@ def classify(
     *,
     threshold: float = 0.5,
     seed: int = 0,
+    chosen: npt.NDArray[np.int64] | None = None,
 ) -> list[Baseline]:
     """Baselines of a classification.
 
     Args:
-        inputs: features (`tabular`) or texts (`text`); None leaves only the majority.
-        modality: `tabular` or `text`.
+        inputs: features (`tabular`), texts (`text`) or grey values (`image`); None leaves only
+            the majority.
+        modality: `tabular`, `text` or `image`.
         train: `[M]` class indices to fit on.
         audited: `[N]` class indices to judge by.
         classes: K.
         threshold: operating point.
         seed: of the boosting's subsampling.
+        chosen: positions in `train` of the rows that `inputs.train` holds; None for all.
 
     Returns:
         `majority`, then for tables `logistic` and `gradient boosting`, for text
-        `tf-idf + logistic` (words and pairs of words).
+        `tf-idf + logistic` (words and pairs of words), for images `pixels + logistic`.
     """
     shares = np.bincount(train, minlength=classes) / len(train)
+    train = train if chosen is None else train[chosen]
     constant = np.tile(shares, (len(audited), 1))
     found = [("majority", constant)]
     if inputs is not None and len(np.unique(train)) > 1:
@@ -125,6 +150,8 @@ def _classifiers(modality: str, seed: int) -> list[tuple[str, Callable[[], Any]]
 
     if modality == "text":
         return [("tf-idf + logistic", lambda: LogisticRegression(max_iter=1000))]
+    if modality == "image":
+        return [("pixels + logistic", lambda: LogisticRegression(max_iter=100))]
     return [
         ("logistic", lambda: LogisticRegression(max_iter=1000)),
         (
@@ -174,13 +201,17 @@ def baselines(
     """Every baseline that applies to a data set: fitted on `train`, judged on `split`."""
     modality = dataset.card.modality
     inputs: Inputs | None = None
+    chosen: npt.NDArray[np.int64] | None = None
     if modality == "text":
         inputs = texts(dataset, split)
+    elif modality == "image":
+        inputs, chosen = pixels(dataset, split)
     elif dataset.schema.features():
         inputs = table_features(dataset, split)
     train, audited = dataset.targets("train"), dataset.targets(split)
     if dataset.classes is None:
         return regress(inputs, modality, train, audited, seed=seed)
+    count = len(dataset.classes)
     return classify(
-        inputs, modality, train, audited, len(dataset.classes), threshold=threshold, seed=seed
+        inputs, modality, train, audited, count, threshold=threshold, seed=seed, chosen=chosen
     )
