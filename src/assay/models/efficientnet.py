@@ -97,7 +97,8 @@ class Block(nn.Module):
 
 
 class EfficientNetLiteTrunk(nn.Module):
-    """`stem`, `blocks.i`, `top`, mean over the rest (Tan and Le 2019, arXiv 1905.11946).
+    """`stem`, `blocks.i`, mean over the rest (Tan and Le 2019, arXiv 1905.11946). The last block
+    is the 1x1 convolution that widens to 1280 channels.
 
     Args:
         width: factor on the channels of all blocks (stem and top are not scaled in Lite).
@@ -115,17 +116,16 @@ class EfficientNetLiteTrunk(nn.Module):
             for j in range(math.ceil(repeats * depth) if inner_stage else repeats):
                 blocks.append(Block(inputs, outputs, expansion, kernel, 1 if j else stride))
                 inputs = outputs
-        self.blocks = nn.Sequential(*blocks)
-        self.top = Unit(inputs, TOP)
+        self.blocks = nn.Sequential(*blocks, Unit(inputs, TOP))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[N, 3, H, W]` -> `[N, 1280]`."""
-        result: torch.Tensor = self.top(self.blocks(self.stem(x))).mean(dim=(2, 3))
+        result: torch.Tensor = self.blocks(self.stem(x)).mean(dim=(2, 3))
         return result
 
 
 def renamed(name: str) -> str | None:
-    """Our name of a tensor of the published PyTorch weights; None for those of its classifier.
+    """Our name of a tensor of the published weights of Lite0; None for those of its classifier.
 
     Args:
         name: there: `_conv_stem.weight`, `_blocks.3._depthwise_conv.weight`, `_blocks.3._bn1.bias`.
@@ -134,8 +134,13 @@ def renamed(name: str) -> str | None:
     if parts[0] == "_fc":
         return None
     if parts[0] != "_blocks":
-        outer = {"_conv_stem": "stem.conv", "_bn0": "stem.norm", "_conv_head": "top.conv"}
-        return ".".join([outer.get(parts[0], "top.norm"), *parts[1:]])
+        outer = {
+            "_conv_stem": "stem.conv",
+            "_bn0": "stem.norm",
+            "_conv_head": "blocks.16.conv",
+            "_bn1": "blocks.16.norm",
+        }
+        return ".".join([outer[parts[0]], *parts[1:]])
     inner = {
         "_expand_conv": "expand.conv",
         "_bn0": "expand.norm",

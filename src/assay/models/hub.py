@@ -73,7 +73,7 @@ EMBEDDED: dict[str, Embedded] = {
             architecture="efficientnet-lite",
             modality="image",
             parameters=3_371_008,
-            blocks=16,
+            blocks=17,
             pretrained=True,
             license="apache-2.0",
         ),

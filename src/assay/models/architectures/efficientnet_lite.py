@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @register("architecture", "efficientnet-lite")
 class EfficientNetLite(Vision):
     """EfficientNet-Lite (after Tan and Le 2019, arXiv 1905.11946): 16 inverted residual blocks
-    without squeeze-and-excitation, ReLU6, padded as TensorFlow pads. Grey images are repeated
+    and a 1x1 convolution, no squeeze-and-excitation, ReLU6, padded as TensorFlow pads. Grey images are repeated
     over its three channels.
 
     Attributes:
@@ -42,5 +42,5 @@ class EfficientNetLite(Vision):
         return 1280
 
     def block_count(self) -> int | None:
-        """Number of blocks of Lite0."""
-        return 16 if self.depth == 1 else None
+        """Number of blocks of Lite0, the last convolution among them."""
+        return 17 if self.depth == 1 else None
