@@ -284,11 +284,18 @@ def data(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="A sample to look into.")
     ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Get the sample from the system's packages first.")
+    ] = False,
     json_: Json = False,
 ) -> int:
     """List the sample data, or look into one."""
     from assay.recipe import listing
 
+    if fetch:
+        where = listing.fetch(name)
+        if not json_:
+            print(f"fetched into {where}")
     if name is None:
         _table(listing.samples(), json_)
         return 0

@@ -76,8 +76,9 @@ class DataConfig(Config):
         name: a named sample (`assay data` lists them); beside `path`, the data set's name in
             claims (default: that of the file).
         path: a CSV, TSV, Parquet, Arrow, Feather or JSON-lines file; a folder with one such file
-            a split (`train.csv`, `test.csv`); or a folder saved by Hugging Face `save_to_disk`.
-        label: the column to predict.
+            a split (`train.csv`, `test.csv`); a folder saved by Hugging Face `save_to_disk`; or a
+            folder of images, one folder a class, perhaps below `train` and `test`.
+        label: the column to predict (for a folder of images: the name of the class's folder).
         text: columns of text the network reads (default: those that look like text).
         id: column that names rows (default: their position).
         unit: column of the privacy unit, e.g. the patient (default: a row).
@@ -137,7 +138,7 @@ class DataConfig(Config):
     def _check(self) -> DataConfig:
         if self.name is None and self.path is None:
             raise ValueError("no data are named; give 'name:' of a sample or 'path:' of a file")
-        if self.path is not None and self.label is None:
+        if self.path is not None and self.label is None and Path(self.path).suffix:
             raise ValueError("which column is to be predicted is not said; give 'label:'")
         if self.classes is not None and len(set(self.classes)) < 2:
             raise ValueError("classes must be two or more different names; list each once")
@@ -177,6 +178,8 @@ class DataConfig(Config):
         else:
             name = self.name or Path(str(self.path)).name.split(".")[0]
             known = DataCard(name=name, modality="text" if self.text else "tabular")
+            if self.label is None:
+                known = self._picture_card(known, base / str(self.path))
         if sample is None or known.splits == ("train", "valid", "test"):
             splits = ("train", "valid", "test") if self._given() else self.splits.names()
         else:
@@ -198,6 +201,15 @@ class DataConfig(Config):
                 "license": self.license or known.license,
             }
         )
+
+    def _picture_card(self, card: DataCard, folder: Path) -> DataCard:
+        """The card of a folder of images, which needs no label."""
+        from assay.data.image_folders import LABEL, is_image_folder, split_folders
+
+        if not is_image_folder(folder):
+            return card
+        splits = tuple(split_folders(folder) or ("train", "valid", "test"))
+        return card.model_copy(update={"modality": "image", "label": LABEL, "splits": splits})
 
     def _given(self) -> bool:
         return self.splits.by == "given"

@@ -43,7 +43,18 @@ def _update(state: hashlib._Hash, column: pa.ChunkedArray) -> None:
     import pyarrow.compute as pc
 
     from assay.data.columns import floats_of, is_string, names_of, plain
+    from assay.data.images import is_encoded, is_pixels, raw_pixels
 
+    if is_pixels(column.type):
+        state.update(b"pixels" + canonical_json(list(column.type.shape)))
+        for start in range(0, len(column), _ROWS):
+            state.update(raw_pixels(column.slice(start, _ROWS)).tobytes())
+        return
+    if is_encoded(column.type):
+        state.update(b"bytes")
+        for start in range(0, len(column), _ROWS):
+            _update_strings(state, column.slice(start, _ROWS).to_pylist())
+        return
     if pa.types.is_integer(plain(column).type):
         state.update(b"int")
     elif is_string(plain(column).type):
@@ -55,11 +66,10 @@ def _update(state: hashlib._Hash, column: pa.ChunkedArray) -> None:
         if pa.types.is_null(part.type):
             continue
         if is_string(part.type):
-            state.update(_bits(part.is_valid().to_numpy(zero_copy_only=False)))
             words = pc.fill_null(names_of(part), "").to_pylist()
-            data = [word.encode() for word in words]
-            state.update(np.array([len(d) for d in data], dtype="<i8").tobytes())
-            state.update(b"".join(data))
+            valid = part.is_valid().to_pylist()
+            pairs = zip(words, valid, strict=True)
+            _update_strings(state, [word.encode() if there else None for word, there in pairs])
         elif pa.types.is_integer(part.type):
             state.update(_bits(part.is_valid().to_numpy(zero_copy_only=False)))
             whole = pc.fill_null(part, 0).to_numpy(zero_copy_only=False)
@@ -70,6 +80,13 @@ def _update(state: hashlib._Hash, column: pa.ChunkedArray) -> None:
             state.update(_bits(present))
             # adding zero makes of -0.0 and 0.0 one zero
             state.update((np.where(present, values, 0.0) + 0.0).astype("<f8").tobytes())
+
+
+def _update_strings(state: hashlib._Hash, values: list[bytes | None]) -> None:
+    """Which values there are, their lengths, their bytes."""
+    state.update(_bits(np.array([value is not None for value in values], dtype=np.bool_)))
+    state.update(np.array([len(value or b"") for value in values], dtype="<i8").tobytes())
+    state.update(b"".join(value or b"" for value in values))
 
 
 def _bits(flags: npt.NDArray[np.bool_]) -> bytes:

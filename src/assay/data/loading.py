@@ -116,12 +116,24 @@ def _check_cells(table: pa.Table, schema: Schema, where: str) -> None:
                 _check_truths(values, name, where)
             elif column.kind == "text":
                 check_text(values, name, where)
+            elif column.kind == "image":
+                _check_pictures(values, name, where)
         elif column.role == "label" and column.kind == "numeric":
             numbers(values, name, where)
         elif column.role in ("id", "unit", "group", "site", "time"):
             _check_complete(values, name, where)
         if column.role == "id":
             _check_ids(values, name, where)
+
+
+def _check_pictures(values: pa.ChunkedArray, name: str, where: str) -> None:
+    missing = values.is_null().to_numpy()
+    if missing.any():
+        raise LoadError(
+            f"column {name!r}, row {int(np.argmax(missing)) + 1}: there is no picture",
+            where=where,
+            mend="give one, or leave the row out",
+        )
 
 
 def _check_truths(values: pa.ChunkedArray, name: str, where: str) -> None:
@@ -189,6 +201,13 @@ def _check_fit(task: Task, schema: Schema, where: str) -> None:
             f"the task {task.part_name} needs a column of text, and there is none",
             where=where,
             mend="name one with 'text: [column]', or use a tabular task",
+        )
+    if task.modality == "image" and len(schema.image_columns()) != 1:
+        raise UsageError(
+            f"the task {task.part_name} needs one column of pictures, and there are "
+            f"{len(schema.image_columns())}",
+            where=where,
+            mend="leave the others out with 'drop:', or use another task",
         )
     if task.modality == "tabular" and not schema.features():
         raise UsageError(

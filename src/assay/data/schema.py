@@ -15,6 +15,7 @@ is not read for it. Its rules, in order:
 | strings that nearly all differ (over half of the rows, over 20), of 3 words or more | `text` |
 | other strings that nearly all differ | dropped: an identifier |
 | other strings | `categorical` |
+| image files, or raw pixels of a fixed shape | `image` |
 | nothing but missing values | dropped |
 """
 
@@ -31,7 +32,7 @@ from assay.errors import LoadError, did_you_mean
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Kind = Literal["numeric", "categorical", "text", "boolean", "time"]
+Kind = Literal["numeric", "categorical", "text", "boolean", "time", "image"]
 Role = Literal["feature", "label", "id", "unit", "group", "site", "sensitive", "time", "drop"]
 
 #: strings of this many characters on average are text
@@ -107,6 +108,8 @@ class Column(Config):
 
     def declared(self) -> bool:
         """Whether enough is said that preprocessing reads no statistic of a feature."""
+        if self.kind == "image":
+            return True
         if self.kind == "categorical":
             return self.categories is not None
         if self.kind == "boolean":
@@ -177,12 +180,18 @@ class Schema(Config):
         return self.only("id")
 
     def features(self) -> tuple[str, ...]:
-        """Columns that are features of a table: role `feature`, any kind but text."""
-        return tuple(n for n in self.with_role("feature") if self.columns[n].kind != "text")
+        """Columns that are features of a table: role `feature`, any kind but text and image."""
+        return tuple(
+            n for n in self.with_role("feature") if self.columns[n].kind not in ("text", "image")
+        )
 
     def text_columns(self) -> tuple[str, ...]:
         """Columns of text that a network may read."""
         return tuple(n for n in self.with_role("feature") if self.columns[n].kind == "text")
+
+    def image_columns(self) -> tuple[str, ...]:
+        """Columns of pictures that a network may read."""
+        return tuple(n for n in self.with_role("feature") if self.columns[n].kind == "image")
 
     def sensitive(self) -> tuple[str, ...]:
         """Columns by which audits may split results."""
@@ -255,7 +264,7 @@ def infer(
         if role == "drop":
             columns[name] = Column(kind=kind or "categorical", role="drop")
             continue
-        check_type(table.column(name), name, where)
+        check_type(table.column(name), name, where, images=True)
         if kind is None:
             read.append(name)
             kind, usable = infer_kind(table.column(name), label=role == "label")
@@ -290,7 +299,11 @@ def infer_kind(column: pa.ChunkedArray, label: bool = False) -> tuple[Kind, bool
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    from assay.data.images import is_image
+
     kind, types = column.type, pa.types
+    if is_image(column):
+        return "image", not label
     if types.is_dictionary(kind):
         return "categorical", True
     if types.is_null(kind):

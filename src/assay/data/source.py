@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from assay.claims.context import DataCard
 from assay.config import Config
 from assay.data.schema import Override
+from assay.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,19 @@ class Sample(Config):
     def card(self) -> DataCard:
         """What is known before it is opened; imports nothing heavy."""
         raise TypeError(f"{type(self).__name__} has no card")
+
+    def fetch(self) -> Path:
+        """Get it onto this machine, where it does not come with a package; gives its folder.
+
+        Raises:
+            UsageError: it comes with a package.
+            LoadError: it cannot be had.
+        """
+        raise UsageError(
+            f"{self.part_name} comes with the package, there is nothing to fetch",
+            where="assay data",
+            mend=f"pip install 'assay[{self.extra}]'" if self.extra else "leave out --fetch",
+        )
 
     def load(self) -> Source:
         """Open it.

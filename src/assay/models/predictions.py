@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: file endings that `Predictions.write` knows
 SUFFIXES = (".csv", ".parquet", ".jsonl")
+#: the column that names the files of a folder of images
+FILE_COLUMN = "file"
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,8 @@ def predict_rows(
     table = as_table(rows)
     if not len(table):
         raise LoadError("there are no rows", where="the input", mend="give at least one row")
-    ids = table["id"].to_pylist() if "id" in table.column_names else list(range(len(table)))
+    named = next((name for name in ("id", FILE_COLUMN) if name in table.column_names), None)
+    ids = table[named].to_pylist() if named is not None else list(range(len(table)))
     found = outputs(preprocessing.encode(table))
     if classes is None:
         return Predictions(ids=ids, values=np.asarray(task.decide(found), dtype=np.float64))
@@ -176,8 +179,12 @@ def as_table(rows: Any) -> pa.Table:
         return rows
     if isinstance(rows, (str, Path)):
         from assay.data.files import table_of
+        from assay.data.image_folders import is_picture, pictures, table_of_pictures
 
-        return table_of(Path(rows))
+        path = Path(rows)
+        if is_picture(path):
+            return table_of_pictures([path], path)
+        return table_of_pictures(pictures(path), path) if path.is_dir() else table_of(path)
     if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
         try:
             return pa.Table.from_pylist([dict(row) for row in rows])

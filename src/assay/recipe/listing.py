@@ -7,6 +7,7 @@ from typing import Any
 
 from assay import registry
 from assay.config import build, dump, fields_of
+from assay.errors import UsageError
 from assay.recipe.doctor import has_module
 from assay.recipe.show import count
 
@@ -68,6 +69,22 @@ def samples() -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def fetch(name: str | None) -> Path:
+    """Get a sample that comes with no package of Python's; gives the folder it lies in.
+
+    Raises:
+        UsageError: none is named, there is no such sample, or it comes with a package.
+        LoadError: it cannot be had.
+    """
+    if name is None:
+        raise UsageError(
+            "no sample is named", where="assay data --fetch", mend="name one, e.g. fashion-mnist"
+        )
+    found: Any = registry.find("sample", name, "assay data")()
+    where: Path = found.fetch()
+    return where
 
 
 def sample(name: str) -> dict[str, Any]:

@@ -140,11 +140,13 @@ class _Schema(Protocol):
 
     def text_columns(self) -> tuple[str, ...]: ...
 
+    def image_columns(self) -> tuple[str, ...]: ...
+
 
 def infer(known: DataCard | _Schema) -> Task:
     """The task that data call for, where a recipe leaves it out.
 
-    Text columns call for text; a label that is a quantity (many distinct numbers) calls for
+    Pictures call for images, text columns for text; a label that is a quantity (many distinct numbers) calls for
     regression. A card of data that were not opened says nothing of the label: classification.
 
     Raises:
@@ -154,10 +156,13 @@ def infer(known: DataCard | _Schema) -> Task:
         raise LoadError("there is no label column", where="data", mend="name it with 'label:'")
     if isinstance(known, DataCard):
         text, number = known.modality == "text", known.classes == 0
+        image = known.modality == "image"
     else:
-        text = bool(known.text_columns())
+        text, image = bool(known.text_columns()), bool(known.image_columns())
         number = known.columns[known.label].kind == "numeric"
-    if text and not number:
+    if image and not number:
+        name = "image-classification"
+    elif text and not number:
         name = "text-classification"
     else:
         name = "tabular-regression" if number else "tabular-classification"

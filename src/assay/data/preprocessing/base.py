@@ -169,8 +169,10 @@ class Preprocessing(Config):
         return [FILE]
 
 
-def required(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
-    """A column of a table.
+def required(
+    table: pa.Table, name: str, where: str, *, images: bool = False
+) -> pa.ChunkedArray:
+    """A column of a table; `images` says that it may hold pictures.
 
     Raises:
         LoadError: it is missing, stands there twice, or holds what is no cell of a table.
@@ -185,7 +187,7 @@ def required(table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
             if not found
             else "rename one of them",
         )
-    check_type(table.column(name), name, where)
+    check_type(table.column(name), name, where, images=images)
     return table.column(name)
 
 
@@ -195,6 +197,7 @@ def load_preprocessing(folder: Path) -> Preprocessing:
     Raises:
         ArtefactError: a file is missing or damaged.
     """
+    from assay.data.preprocessing.image import ImagePreprocessing
     from assay.data.preprocessing.tabular import TabularPreprocessing
     from assay.data.preprocessing.text import TOKENIZER, TextPreprocessing
 
@@ -202,7 +205,7 @@ def load_preprocessing(folder: Path) -> Preprocessing:
     value = read_json(path)
     kind = value.pop("kind", None) if isinstance(value, dict) else None
     classes: dict[str, type[Preprocessing]] = {
-        cls.kind: cls for cls in (TextPreprocessing, TabularPreprocessing)
+        cls.kind: cls for cls in (TextPreprocessing, TabularPreprocessing, ImagePreprocessing)
     }
     if not isinstance(kind, str) or kind not in classes:
         raise ArtefactError(

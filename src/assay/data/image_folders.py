@@ -1,0 +1,119 @@
+"""Folders of image files: a folder a class, perhaps below a folder a split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from assay.data.config import SPLIT_NAMES
+from assay.data.schema import Override
+from assay.data.source import Source
+from assay.errors import LoadError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+#: the columns that a folder becomes
+IMAGE, LABEL, ID = "image", "label", "file"
+_SPLITS = frozenset({"train", "valid", "test"})
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file is called like a picture."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def pictures(folder: Path) -> list[Path]:
+    """All pictures below a folder, sorted; hidden ones are left out."""
+    return sorted(
+        p
+        for p in folder.rglob("*")
+        if is_picture(p) and not any(x.startswith(".") for x in p.relative_to(folder).parts)
+    )
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+def split_folders(path: Path) -> Mapping[str, Path] | None:
+    """Split -> its folder, where the folders below are splits; None where they are classes."""
+    named = {SPLIT_NAMES.get(p.name.lower(), p.name.lower()): p for p in _folders(path)}
+    return named if "train" in named and set(named) <= _SPLITS else None
+
+
+def is_image_folder(path: Path) -> bool:
+    """Whether a folder holds folders of classes with pictures in them."""
+    if not path.is_dir():
+        return False
+    splits = split_folders(path)
+    roots = list(splits.values()) if splits is not None else [path]
+    return any(is_picture(p) for root in roots for sub in _folders(root) for p in sub.iterdir())
+
+
+def read_image_folder(path: Path) -> Source:
+    """The pictures of a folder, their classes by the folders they lie in.
+
+    Raises:
+        LoadError: a picture cannot be read, or one lies in no class.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    splits = split_folders(path)
+    parts, sizes = [], {}
+    for name, root in (splits or {"train": path}).items():
+        files = pictures(root)
+        loose = next((p for p in files if p.parent == root), None)
+        if loose is not None:
+            raise LoadError(
+                "the picture lies in no class's folder",
+                where=str(loose),
+                mend="move it into one, or out of the folder",
+            )
+        sizes[name] = len(files)
+        labels = [p.relative_to(root).parts[0] for p in files]
+        table = table_of_pictures(files, path)
+        parts.append(table.append_column(LABEL, pa.array(labels, pa.string())))
+    table = pa.concat_tables(parts)
+    ends = np.cumsum([0, *sizes.values()])
+    given = {
+        name: np.arange(ends[i], ends[i + 1], dtype=np.int64) for i, name in enumerate(sizes)
+    }
+    return Source(
+        table=table,
+        columns={
+            IMAGE: Override(kind="image", role="feature"),
+            LABEL: Override(kind="categorical", role="label"),
+            ID: Override(kind="categorical", role="id"),
+        },
+        splits=given if splits is not None else None,
+    )
+
+
+def table_of_pictures(files: list[Path], root: Path) -> pa.Table:
+    """Files as a table with the columns `file` (the path below `root`) and `image` (its bytes).
+
+    Raises:
+        LoadError: there is none, or one cannot be read.
+    """
+    import pyarrow as pa
+
+    if not files:
+        raise LoadError(
+            "the folder holds no pictures",
+            where=str(root),
+            mend="one of: " + ", ".join(sorted(SUFFIXES)),
+        )
+    data = []
+    for file in files:
+        try:
+            data.append(file.read_bytes())
+        except OSError as error:
+            raise LoadError(
+                f"cannot be read: {error.strerror}", where=str(file), mend="restore the file"
+            ) from None
+    names = [str(p.relative_to(root)) if p != root else p.name for p in files]
+    return pa.table({ID: names, IMAGE: pa.array(data, pa.large_binary())})

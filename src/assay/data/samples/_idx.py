@@ -1,0 +1,47 @@
+"""The idx format of MNIST and its kin: checked before a byte of it is believed."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from assay.errors import LoadError
+
+#: magic number -> number of dimensions
+_DIMENSIONS = {0x00000801: 1, 0x00000803: 3}
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """The bytes of a gzipped idx file of unsigned bytes.
+
+    Args:
+        path: the file.
+        shape: the shape that it must have; 0 stands for any size.
+
+    Raises:
+        LoadError: it is missing, damaged, or holds another shape.
+    """
+    try:
+        with gzip.open(path) as stream:
+            head = np.frombuffer(stream.read(4), dtype=">u4")
+            count = _DIMENSIONS.get(int(head[0]) if len(head) else -1)
+            if count != len(shape):
+                raise _damaged(path, "is no idx file of the right kind")
+            sizes = tuple(int(v) for v in np.frombuffer(stream.read(4 * count), dtype=">u4"))
+            if len(sizes) != count or any(w not in (0, s) for w, s in zip(shape, sizes, strict=True)):
+                raise _damaged(path, f"holds {sizes}, not {shape}")
+            wanted = int(np.prod(sizes, dtype=np.int64))
+            data = stream.read(wanted + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _damaged(path, f"cannot be read: {error}") from None
+    if len(data) != wanted:
+        raise _damaged(path, "is cut off" if len(data) < wanted else "has bytes to spare")
+    return np.frombuffer(data, dtype=np.uint8).reshape(sizes)
+
+
+def _damaged(path: Path, why: str) -> LoadError:
+    return LoadError(f"the file {why}", where=str(path), mend="fetch it again")
