@@ -202,6 +202,8 @@ def _load_trunk(network: torch.nn.Module, source: Path) -> None:
     expected = network.state_dict()
     prefix = getattr(network, "base_model_prefix", "")
     renamed = {_name(name, prefix, expected): value for name, value in tensors.items()}
+    if not set(expected) <= set(renamed) and hasattr(network, "from_pretrained"):
+        renamed = _renamed_by_library(network, source)
     missing = sorted(set(expected) - set(renamed))
     wrong = sorted(n for n in set(expected) & set(renamed) if expected[n].shape != renamed[n].shape)
     if missing or wrong:
@@ -212,6 +214,22 @@ def _load_trunk(network: torch.nn.Module, source: Path) -> None:
             mend="restore the folder",
         )
     network.load_state_dict({n: renamed[n].to(expected[n].dtype) for n in expected})
+
+
+def _renamed_by_library(network: Any, source: Path) -> dict[str, torch.Tensor]:
+    """The weights of a folder under the names that the installed library has for them by now.
+
+    The files were checked before: here only what they are called is left to the library.
+    """
+    how = {"local_files_only": True, "use_safetensors": True, "trust_remote_code": False}
+    try:
+        made, said = type(network).from_pretrained(
+            source, config=network.config, output_loading_info=True, **how
+        )
+    except (OSError, RuntimeError, ValueError, KeyError):
+        return {}
+    lost = set(said["missing_keys"])
+    return {n: v for n, v in made.state_dict().items() if n not in lost}
 
 
 def _shards(source: Path) -> list[Path]:

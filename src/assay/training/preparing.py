@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from assay.training.context import RunContext
 
 
-#: rows of the batch on which kernels are timed: enough to rank them
-_TIMED_ROWS = 16
+#: rows of the batch on which kernels are timed: enough to rank them. A few texts are many tokens;
+#: a few images are all overhead
+_TIMED_ROWS = 64
+_TIMED_TEXTS = 16
 
 
 def set_dropout(network: nn.Module, part: Any) -> list[tuple[nn.modules.dropout._DropoutNd, float]]:
@@ -99,7 +101,8 @@ def kernel(stage: Answers, model: Model, context: RunContext, moving: set[str]) 
     chosen = tuning.remembered(options, context.used, context.work)
     seconds: dict[str, float] = {}
     if chosen is None:
-        inputs = synthetic(model, min(stage.batch, _TIMED_ROWS))
+        text = model.task.modality == "text"
+        inputs = synthetic(model, min(stage.batch, _TIMED_TEXTS if text else _TIMED_ROWS))
         chosen, seconds = tuning.tune(
             model.network, moving, inputs, options, context.tuning, context.threads
         )
