@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.models.architectures.test_vision import VIT
 
 from assay.config import build
 from assay.data.config import DataConfig
@@ -21,7 +22,6 @@ from assay.models.model import Model
 from assay.registry import find
 from assay.training.parameters.last import Last
 from assay.training.prefix import find_prefix
-from tests.models.architectures.test_vision import VIT
 
 SMALL: list[dict[str, Any]] = [
     {"name": "cnn", "settings": {"widths": [4], "depth": 1}},

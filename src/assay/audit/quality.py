@@ -137,7 +137,7 @@ class QualityAudit(Audit):
     def estimate_seconds(self, context: PlanContext) -> float:
         """Of a rough cost a row; training anew on folds is not in it."""
         rows = context.data.rows or 1000
-        heavy = 0.02 if context.model.modality == "text" else 1e-4
+        heavy = {"text": 0.02, "image": 2e-3}.get(context.model.modality, 1e-4)
         each = rows * (1.0 if self.folds else 0.2) * heavy * self.repeats
         return each + (2.0 if self.baselines else 0.0) + self.bootstrap * rows * 1e-7
 

@@ -104,7 +104,7 @@ class ExportStage(Stage):
     def estimate(self, context: PlanContext) -> Estimate:
         """Tracing takes seconds; agreement one prediction a row, twice."""
         rows = (context.data.rows or 1000) * 0.2
-        heavy = 0.04 if context.model.modality == "text" else 1e-4
+        heavy = {"text": 0.04, "image": 4e-3}.get(context.model.modality, 1e-4)
         return Estimate(
             seconds=10.0 + rows * heavy,
             bytes=4 * 4 * (context.model.parameters or 0),

@@ -121,7 +121,8 @@ class TrainingStage(Stage):
         n, rows = context.model.parameters, context.data.rows
         if n is None or rows is None:
             return Estimate(basis="unknown: the number of parameters or rows is not known yet")
-        tokens = 64 if context.model.modality == "text" else 1
+        # a weight of a convolution works at many places, as one of a transformer at many tokens
+        tokens = 1 if context.model.modality == "tabular" else 64
         dense = n * (0.45 if context.model.modality == "text" else 1.0)
         train = rows * 0.7
         operations = 6.0 * dense * tokens * train * self.epochs

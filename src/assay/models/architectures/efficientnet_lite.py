@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 @register("architecture", "efficientnet-lite")
 class EfficientNetLite(Vision):
     """EfficientNet-Lite (after Tan and Le 2019, arXiv 1905.11946): 16 inverted residual blocks
-    and a 1x1 convolution, no squeeze-and-excitation, ReLU6, padded as TensorFlow pads. Grey images are repeated
-    over its three channels.
+    and a 1x1 convolution, no squeeze-and-excitation, ReLU6, padded as TensorFlow pads. Grey images
+    are repeated over its three channels.
 
     Attributes:
         multiplier: factor on the channels of the blocks (1.0 is Lite0 and Lite1).
