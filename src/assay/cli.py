@@ -79,7 +79,7 @@ def init(
         "recipe.yaml"
     ),
     template: Annotated[
-        str, typer.Option("--template", metavar="NAME", help="text or table.")
+        str, typer.Option("--template", metavar="NAME", help="text, table or image.")
     ] = "text",
     json_: Json = False,
 ) -> int:
@@ -210,7 +210,10 @@ def verify(
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model or a run.")],
     input_: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="CSV, Parquet, Arrow or JSON lines.")
+        Path,
+        typer.Argument(
+            metavar="INPUT", help="CSV, Parquet, Arrow, JSON lines, or a folder of pictures."
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="A .csv, .parquet or .jsonl to write.")
@@ -218,7 +221,7 @@ def predict(
     threads: Threads = None,
     json_: Json = False,
 ) -> int:
-    """Predict for the rows of a file; rows keep their ids."""
+    """Predict for the rows of a file or the pictures of a folder; rows keep their ids."""
     from assay.recipe import command
 
     done = command.predict(model, input_, out, threads=threads)

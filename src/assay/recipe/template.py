@@ -88,15 +88,48 @@ require:
   quality.auroc: ">= 0.90"
 """
 
+_IMAGE = """\
+# The network. Pretrained ones: assay models. Small ones from scratch: cnn, resnet18, vit.
+#   model: {name: efficientnet-lite0, resolution: 96}
+model: {name: cnn, settings: {widths: [16, 32], depth: 1}}
+
+# The data. Named samples: assay data. Your own pictures instead, one folder for each class
+# (perhaps below train/ and test/):
+#   data:
+#     path: photographs        # photographs/cat/1.jpg, photographs/dog/2.png, ...
+#     splits: {valid: 0.1, test: 0.2}
+data: digit-images
+
+seed: 0                        # every random choice follows from it
+
+stages:
+  - finetune:
+      epochs: 12
+      batch: 32
+      parameters: full         # which parameters move: full, head, {last: 4}, ...
+      step:                    # how a step is taken
+        adamw: {lr: 5.0e-3, weight_decay: 0.01}
+        one_cycle: {warmup: 0.2}
+  - audit:                     # measure what the model is worth, on rows it has not seen
+      quality: {}
+      efficiency: {}
+  - export                     # ONNX, checked against the network it came from
+
+# What must hold at the end: `plan` refuses a recipe that cannot carry it,
+# `run` exits with 3 when it is measured and missed.
+require:
+  quality.accuracy: ">= 0.90"
+"""
+
 #: name -> body
-TEMPLATES: dict[str, str] = {"text": _TEXT, "table": _TABLE}
+TEMPLATES: dict[str, str] = {"text": _TEXT, "table": _TABLE, "image": _IMAGE}
 
 
 def template(name: str, file: str = "recipe.yaml") -> str:
     """The text of a template.
 
     Args:
-        name: `text` or `table`.
+        name: `text`, `table` or `image`.
         file: the file it will be, for the comments.
 
     Raises:
