@@ -71,8 +71,8 @@ def test_dump_and_build_are_inverse() -> None:
         (
             {"path": "t.csv", "label": "y", "columns": {"a": {"kind": "number"}}},
             (
-                "data.columns.a.kind: input should be 'numeric', 'categorical', 'text', 'boolean' "
-                "or 'time', got 'number'; correct the value"
+                "data.columns.a.kind: input should be 'numeric', 'categorical', 'text', "
+                "'boolean', 'time' or 'image', got 'number'; correct the value"
             ),
         ),
     ],

@@ -222,8 +222,9 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
 
 def test_folders_that_are_no_data(tmp_path: Path) -> None:
     assert refused(tmp_path).endswith(
-        "the folder is neither a saved Hugging Face data set nor holds a train file; name a file, "
-        "or put train.csv (and test.csv) into the folder"
+        "the folder is no saved Hugging Face data set, and holds neither a train file nor folders "
+        "of pictures; name a file, put train.csv (and test.csv) into the folder, or one folder of "
+        "pictures for each class"
     )
     (tmp_path / "train.csv").write_text("a,b\n1,2\n")
     (tmp_path / "test.csv").write_text("a,c\n1,2\n")

@@ -24,6 +24,7 @@ NAMES = [
     "arrests",
     "breast_cancer",
     "credit_data",
+    "digit-images",
     "digits",
     "flchain",
     "hmda",
@@ -40,7 +41,8 @@ def data(name: str) -> Dataset:
 
 
 def test_the_samples() -> None:
-    assert registry.names("sample") == NAMES
+    # not on every machine: see samples/test_fashion_mnist.py
+    assert [n for n in registry.names("sample") if n != "fashion-mnist"] == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -27,6 +27,8 @@ SPLIT_NAMES: dict[str, str] = {
     "training": "train",
     "testing": "test",
 }
+#: endings of files in which some column must be named as the label
+_TABLES = (".csv", ".tsv", ".parquet", ".arrow", ".feather", ".jsonl", ".ndjson", ".gz")
 
 
 class SplitSpec(Config):
@@ -93,6 +95,8 @@ class DataConfig(Config):
         positive: the positive class of two (default: the second of the sorted names).
         private: readings of these data that influence the model are charged.
         drop_missing_label: leave out rows without a label instead of refusing them.
+        drop_undecodable: leave out rows whose picture is missing or cannot be decoded instead of
+            refusing them; each is decoded once more for it, and `run` says how many they are.
         license: terms under which the data may be used.
 
     Raises:
@@ -117,6 +121,7 @@ class DataConfig(Config):
     positive: str | None = None
     private: bool = False
     drop_missing_label: bool = False
+    drop_undecodable: bool = False
     license: str | None = None
 
     @field_validator("text", "sensitive", "drop", mode="before")
@@ -138,7 +143,7 @@ class DataConfig(Config):
     def _check(self) -> DataConfig:
         if self.name is None and self.path is None:
             raise ValueError("no data are named; give 'name:' of a sample or 'path:' of a file")
-        if self.path is not None and self.label is None and Path(self.path).suffix:
+        if self.path is not None and self.label is None and self.path.lower().endswith(_TABLES):
             raise ValueError("which column is to be predicted is not said; give 'label:'")
         if self.classes is not None and len(set(self.classes)) < 2:
             raise ValueError("classes must be two or more different names; list each once")
@@ -178,8 +183,7 @@ class DataConfig(Config):
         else:
             name = self.name or Path(str(self.path)).name.split(".")[0]
             known = DataCard(name=name, modality="text" if self.text else "tabular")
-            if self.label is None:
-                known = self._picture_card(known, base / str(self.path))
+            known = self._picture_card(known, base / str(self.path))
         if sample is None or known.splits == ("train", "valid", "test"):
             splits = ("train", "valid", "test") if self._given() else self.splits.names()
         else:
@@ -203,10 +207,12 @@ class DataConfig(Config):
         )
 
     def _picture_card(self, card: DataCard, folder: Path) -> DataCard:
-        """The card of a folder of images, which needs no label."""
+        """The card with what a folder of images shows without a look into them."""
         from assay.data.image_folders import LABEL, is_image_folder, split_folders
 
-        if not is_image_folder(folder):
+        if any(column.kind == "image" for column in self.columns.values()):
+            return card.model_copy(update={"modality": "image"})
+        if self.label not in (None, LABEL) or not is_image_folder(folder):
             return card
         splits = tuple(split_folders(folder) or ("train", "valid", "test"))
         return card.model_copy(update={"modality": "image", "label": LABEL, "splits": splits})

@@ -38,6 +38,7 @@ class Dataset:
         unit_of: privacy unit of each row of `table`, `[rows]`.
         content: digest of the table and schema.
         inferred: columns whose kind was read from the data.
+        left_out: rows left out because their pictures cannot be decoded.
         opened: splits read so far, by their names here.
         origin: the data set this one was resampled from.
     """
@@ -52,6 +53,7 @@ class Dataset:
     unit_of: Ints
     content: str
     inferred: tuple[str, ...] = ()
+    left_out: int = 0
     opened: set[str] = field(default_factory=set)
     origin: Dataset | None = None
 

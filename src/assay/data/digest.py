@@ -1,7 +1,7 @@
 """The digest of a data set: of the content of its used columns, its schema and its splits.
 
 Content is canonical: neither chunking, nor dictionary encoding, nor the width of a string's
-offsets, nor the file format changes it.
+offsets, nor the file format changes it. An image counts by the bytes of its file, or by its pixels.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: rows hashed at once: it bounds memory, and is part of what the digest means
 _ROWS = 65_536
+#: images hashed at once, likewise
+_IMAGES = 1024
 
 
 def content_digest(table: pa.Table, schema: Schema) -> str:
@@ -47,13 +49,13 @@ def _update(state: hashlib._Hash, column: pa.ChunkedArray) -> None:
 
     if is_pixels(column.type):
         state.update(b"pixels" + canonical_json(list(column.type.shape)))
-        for start in range(0, len(column), _ROWS):
+        for start in range(0, len(column), _IMAGES):
             state.update(raw_pixels(column.slice(start, _ROWS)).tobytes())
         return
     if is_encoded(column.type):
         state.update(b"bytes")
-        for start in range(0, len(column), _ROWS):
-            _update_strings(state, column.slice(start, _ROWS).to_pylist())
+        for start in range(0, len(column), _IMAGES):
+            _update_strings(state, column.slice(start, _IMAGES).to_pylist())
         return
     if pa.types.is_integer(plain(column).type):
         state.update(b"int")

@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assay.data.config import SPLIT_NAMES
-from assay.data.image_folders import is_image_folder, read_image_folder
+from assay.data.image_folders import (
+    bytes_of_images,
+    is_image_folder,
+    read_image_folder,
+    with_images,
+)
 from assay.data.schema import Override, check_names
 from assay.data.source import Source
 from assay.errors import LoadError, did_you_mean
@@ -83,7 +88,7 @@ def table_of(path: Path) -> pa.Table:
         table = reader(path)
         # names are decoded only when they are asked for
         check_names(table.column_names, str(path))
-    return table
+    return with_images(table, path)
 
 
 def _reader(path: Path) -> Callable[[Path], pa.Table] | None:
@@ -207,10 +212,10 @@ def _folder(path: Path) -> Source:
         if table.num_rows == 0:
             raise LoadError("the data set has no rows", where=str(path), mend="give it some")
         return Source(table, columns)
-    if is_image_folder(path):
-        return read_image_folder(path)
     files = {p.name.split(".")[0]: p for p in sorted(path.iterdir()) if _reader(p) is not None}
     if not any(SPLIT_NAMES.get(name, name) == "train" for name in files):
+        if is_image_folder(path):
+            return read_image_folder(path)
         raise LoadError(
             "the folder is no saved Hugging Face data set, and holds neither a train file nor "
             "folders of pictures",
@@ -301,34 +306,13 @@ def _hugging_face(folder: Path) -> tuple[pa.Table, dict[str, Override]]:
         if not isinstance(feature, dict) or name not in table.column_names:
             continue
         if feature.get("_type") == "Image":
-            table = _bytes_of_images(table, name, folder)
+            table = bytes_of_images(table, name, folder)
             columns[name] = Override(kind="image", role="feature")
         if feature.get("_type") == "ClassLabel" and feature.get("names"):
             words = [str(word) for word in feature["names"]]
             table = _named(table, name, words, folder)
             columns[name] = Override(kind="categorical", categories=tuple(words))
     return table, columns
-
-
-def _bytes_of_images(table: pa.Table, name: str, folder: Path) -> pa.Table:
-    """The table with the bytes of a column of images, which stand beside their paths."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    column = table.column(name)
-    if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
-        raise LoadError(
-            f"column {name!r} holds no images", where=str(folder), mend="save the data set again"
-        )
-    data = pc.struct_field(column, "bytes")
-    absent = pc.and_(pc.is_null(data), pc.is_valid(column))
-    if pc.any(absent).as_py():
-        raise LoadError(
-            f"column {name!r}: some images are files outside of the data set",
-            where=str(folder),
-            mend="embed them before saving (datasets.table.embed_table_storage)",
-        )
-    return table.set_column(table.column_names.index(name), name, data)
 
 
 def _named(table: pa.Table, name: str, words: list[str], folder: Path) -> pa.Table:

@@ -40,8 +40,17 @@ def _folders(path: Path) -> list[Path]:
 
 def split_folders(path: Path) -> Mapping[str, Path] | None:
     """Split -> its folder, where the folders below are splits; None where they are classes."""
-    named = {SPLIT_NAMES.get(p.name.lower(), p.name.lower()): p for p in _folders(path)}
-    return named if "train" in named and set(named) <= _SPLITS else None
+    folders = _folders(path)
+    named = {SPLIT_NAMES.get(p.name.lower(), p.name.lower()): p for p in folders}
+    if "train" not in named or not set(named) <= _SPLITS:
+        return None
+    if len(named) < len(folders):
+        raise LoadError(
+            "two of its folders are the same split",
+            where=str(path),
+            mend="keep one of: " + ", ".join(p.name for p in folders),
+        )
+    return named
 
 
 def is_image_folder(path: Path) -> bool:
@@ -75,13 +84,11 @@ def read_image_folder(path: Path) -> Source:
             )
         sizes[name] = len(files)
         labels = [p.relative_to(root).parts[0] for p in files]
-        table = table_of_pictures(files, path)
+        table = table_of_pictures(files, path, root)
         parts.append(table.append_column(LABEL, pa.array(labels, pa.string())))
     table = pa.concat_tables(parts)
     ends = np.cumsum([0, *sizes.values()])
-    given = {
-        name: np.arange(ends[i], ends[i + 1], dtype=np.int64) for i, name in enumerate(sizes)
-    }
+    given = {name: np.arange(ends[i], ends[i + 1], dtype=np.int64) for i, name in enumerate(sizes)}
     return Source(
         table=table,
         columns={
@@ -93,8 +100,13 @@ def read_image_folder(path: Path) -> Source:
     )
 
 
-def table_of_pictures(files: list[Path], root: Path) -> pa.Table:
+def table_of_pictures(files: list[Path], root: Path, where: Path | None = None) -> pa.Table:
     """Files as a table with the columns `file` (the path below `root`) and `image` (its bytes).
+
+    Args:
+        files: the pictures.
+        root: the folder below which they are named.
+        where: the folder they were looked for in, for messages (default: `root`).
 
     Raises:
         LoadError: there is none, or one cannot be read.
@@ -104,8 +116,8 @@ def table_of_pictures(files: list[Path], root: Path) -> pa.Table:
     if not files:
         raise LoadError(
             "the folder holds no pictures",
-            where=str(root),
-            mend="one of: " + ", ".join(sorted(SUFFIXES)),
+            where=str(where or root),
+            mend="put some there that end in " + ", ".join(sorted(SUFFIXES)),
         )
     data = []
     for file in files:
@@ -115,5 +127,50 @@ def table_of_pictures(files: list[Path], root: Path) -> pa.Table:
             raise LoadError(
                 f"cannot be read: {error.strerror}", where=str(file), mend="restore the file"
             ) from None
-    names = [str(p.relative_to(root)) if p != root else p.name for p in files]
+    names = [p.relative_to(root).as_posix() if p != root else p.name for p in files]
+    for name in names:
+        if not name.isprintable():
+            raise LoadError(
+                f"the name {name!r} is not UTF-8, or cannot be printed",
+                where=str(root),
+                mend="rename the file",
+            )
     return pa.table({ID: names, IMAGE: pa.array(data, pa.large_binary())})
+
+
+def with_images(table: pa.Table, path: Path) -> pa.Table:
+    """The table of a file with Hugging Face's cells `{bytes, path}` as plain bytes.
+
+    Raises:
+        LoadError: a picture is a file elsewhere.
+    """
+    import pyarrow as pa
+
+    for field in table.schema:
+        if pa.types.is_struct(field.type) and {f.name for f in field.type} == {"bytes", "path"}:
+            table = bytes_of_images(table, field.name, path)
+    return table
+
+
+def bytes_of_images(table: pa.Table, name: str, path: Path) -> pa.Table:
+    """The table with the bytes of a column of pictures, which stand beside their paths.
+
+    Raises:
+        LoadError: the column holds no pictures, or one is a file elsewhere.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table.column(name)
+    if not pa.types.is_struct(column.type) or column.type.get_field_index("bytes") < 0:
+        raise LoadError(
+            f"column {name!r} holds no pictures", where=str(path), mend="save the data set again"
+        )
+    data = pc.struct_field(column, "bytes")
+    if pc.any(pc.and_(pc.is_null(data), pc.is_valid(column))).as_py():
+        raise LoadError(
+            f"column {name!r}: some pictures are files outside of the data set",
+            where=str(path),
+            mend="embed them before saving (datasets.table.embed_table_storage)",
+        )
+    return table.set_column(table.column_names.index(name), name, data)

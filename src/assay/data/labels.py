@@ -38,13 +38,7 @@ def labelled(source: Source, label: str, drop: bool, where: str) -> Source:
         raise LoadError(
             f"the label column {label!r} has no values", where=where, mend="name another column"
         )
-    place = np.cumsum(~missing) - 1
-    splits = source.splits
-    if splits is not None:
-        splits = {name: place[rows[~missing[rows]]] for name, rows in splits.items()}
-        splits = {name: rows for name, rows in splits.items() if len(rows)}
-    table = source.table.take(np.flatnonzero(~missing))
-    return Source(table, source.columns, splits, source.positive)
+    return source.keep(~missing)
 
 
 def class_labels(

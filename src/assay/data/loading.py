@@ -15,6 +15,7 @@ from assay.data.columns import check_known, dense, is_string, names_of, numbers,
 from assay.data.config import SPLIT_NAMES, DataConfig
 from assay.data.dataset import Dataset
 from assay.data.digest import content_digest
+from assay.data.images import check_pictures, decodable
 from assay.data.schema import Column, Schema, infer
 from assay.data.source import Source
 from assay.data.splits import Blocks, How, Ints, check_apart, connect, divide
@@ -41,6 +42,10 @@ def load(config: DataConfig, base: Path, task: Task | None = None) -> Dataset:
     schema, inferred = infer(source.table, known, where)
     roles.check_single(schema)
     schema = _text_first(schema, config.text)
+    rows = source.table.num_rows
+    if config.drop_undecodable:
+        source = _decodable(source, schema, where)
+    left_out = rows - source.table.num_rows
     _check_cells(source.table, schema, where)
     source = labelling.labelled(source, card.label, config.drop_missing_label, where)
     task = task or infer_task(schema)
@@ -80,6 +85,7 @@ def load(config: DataConfig, base: Path, task: Task | None = None) -> Dataset:
         unit_of=unit_of,
         content=content_digest(table, schema),
         inferred=inferred,
+        left_out=left_out,
     )
 
 
@@ -117,7 +123,8 @@ def _check_cells(table: pa.Table, schema: Schema, where: str) -> None:
             elif column.kind == "text":
                 check_text(values, name, where)
             elif column.kind == "image":
-                _check_pictures(values, name, where)
+                ids = table.column(schema.id).to_pylist() if schema.id is not None else None
+                check_pictures(values, name, where, ids)
         elif column.role == "label" and column.kind == "numeric":
             numbers(values, name, where)
         elif column.role in ("id", "unit", "group", "site", "time"):
@@ -126,14 +133,21 @@ def _check_cells(table: pa.Table, schema: Schema, where: str) -> None:
             _check_ids(values, name, where)
 
 
-def _check_pictures(values: pa.ChunkedArray, name: str, where: str) -> None:
-    missing = values.is_null().to_numpy()
-    if missing.any():
-        raise LoadError(
-            f"column {name!r}, row {int(np.argmax(missing)) + 1}: there is no picture",
+def _decodable(source: Source, schema: Schema, where: str) -> Source:
+    """The source without the rows whose pictures cannot be decoded."""
+    names = schema.image_columns()
+    if not names:
+        raise UsageError(
+            "drop_undecodable is set, and there is no column of pictures",
             where=where,
-            mend="give one, or leave the row out",
+            mend="leave it out",
         )
+    good = np.logical_and.reduce([decodable(source.table.column(name)) for name in names])
+    if not good.any():
+        raise LoadError(
+            "none of its pictures can be decoded", where=where, mend="give pictures, or other data"
+        )
+    return source.keep(good)
 
 
 def _check_truths(values: pa.ChunkedArray, name: str, where: str) -> None:
@@ -205,7 +219,7 @@ def _check_fit(task: Task, schema: Schema, where: str) -> None:
     if task.modality == "image" and len(schema.image_columns()) != 1:
         raise UsageError(
             f"the task {task.part_name} needs one column of pictures, and there are "
-            f"{len(schema.image_columns())}",
+            f"{len(schema.image_columns()) or 'none'}",
             where=where,
             mend="leave the others out with 'drop:', or use another task",
         )

@@ -245,9 +245,10 @@ def infer(
 
     Raises:
         LoadError: an override names no column, two columns share a name, or a column holds what
-            no table can (lists, binary).
+            no table can (lists, bytes that are no pictures).
     """
     from assay.data.columns import check_type
+    from assay.data.images import check_kind
 
     overrides = dict(overrides or {})
     check_names(table.column_names, where)
@@ -270,6 +271,7 @@ def infer(
             kind, usable = infer_kind(table.column(name), label=role == "label")
             if not usable and role is None:
                 role = "drop"
+        check_kind(table.column(name), name, kind, role, where)
         values = {
             key: getattr(said, key)
             for key in ("categories", "bounds", "sensitive", "missing")
@@ -303,7 +305,7 @@ def infer_kind(column: pa.ChunkedArray, label: bool = False) -> tuple[Kind, bool
 
     kind, types = column.type, pa.types
     if is_image(column):
-        return "image", not label
+        return "image", True
     if types.is_dictionary(kind):
         return "categorical", True
     if types.is_null(kind):

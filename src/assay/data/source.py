@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,6 +33,15 @@ class Source:
     columns: Mapping[str, Override] = field(default_factory=dict)
     splits: Mapping[str, npt.NDArray[np.int64]] | None = None
     positive: str | None = None
+
+    def keep(self, rows: npt.NDArray[np.bool_]) -> Source:
+        """The source with the rows for which `rows` `[N]` is true; splits left empty are gone."""
+        place = rows.cumsum() - 1
+        splits = self.splits
+        if splits is not None:
+            splits = {name: place[own[rows[own]]] for name, own in splits.items()}
+            splits = {name: own for name, own in splits.items() if len(own)}
+        return replace(self, table=self.table.take(rows.nonzero()[0]), splits=splits)
 
 
 class Sample(Config):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 #: file endings that `Predictions.write` knows
 SUFFIXES = (".csv", ".parquet", ".jsonl")
-#: the column that names the files of a folder of images
-FILE_COLUMN = "file"
+#: the columns that a folder of pictures becomes: the names of its files, and their bytes
+FILE_COLUMN, IMAGE_COLUMN = "file", "image"
 
 
 @dataclass(frozen=True)
@@ -139,14 +139,15 @@ def predict_rows(
     """Predict rows by some function from encoded rows to outputs.
 
     Args:
-        rows: a pyarrow table, a list of dicts, or the path of a table.
+        rows: see `as_table`.
         preprocessing: from rows to the network's inputs.
         task: what the outputs mean.
         classes: class names; None for a regression.
         outputs: encoded rows -> `[N, K]`, in the target's own unit for a regression.
 
     Returns:
-        Predictions; rows are called as in the column `id`, else by their number from 0.
+        Predictions; rows are called as in the column `id`, pictures as in `file`, else by their
+        number from 0.
 
     Raises:
         LoadError: no rows, or rows that do not fit the preprocessing.
@@ -154,7 +155,10 @@ def predict_rows(
     table = as_table(rows)
     if not len(table):
         raise LoadError("there are no rows", where="the input", mend="give at least one row")
-    named = next((name for name in ("id", FILE_COLUMN) if name in table.column_names), None)
+    names = ["id"]
+    if preprocessing.kind == "image":
+        table, names = _with_pictures(table, preprocessing), [*names, FILE_COLUMN]
+    named = next((name for name in names if name in table.column_names), None)
     ids = table[named].to_pylist() if named is not None else list(range(len(table)))
     found = outputs(preprocessing.encode(table))
     if classes is None:
@@ -167,8 +171,22 @@ def predict_rows(
     )
 
 
+def _with_pictures(table: pa.Table, preprocessing: Any) -> pa.Table:
+    """A table of files with its pictures under the name that the model's data had for them."""
+    if set(table.column_names) != {FILE_COLUMN, IMAGE_COLUMN}:
+        return table
+    return table.select([FILE_COLUMN, IMAGE_COLUMN]).rename_columns(
+        [FILE_COLUMN, preprocessing.column]
+    )
+
+
 def as_table(rows: Any) -> pa.Table:
-    """A pyarrow table from one, from a list of dicts, or from the path of a file.
+    """A pyarrow table from one, from a list of dicts, or from the path of a file or folder.
+
+    Args:
+        rows: a table; a list of dicts; the path of a table, of a picture, or of a folder of
+            pictures, each of which becomes a row with its path below the folder in the column
+            `file`, its bytes in the column `image`.
 
     Raises:
         LoadError: it is none of these, or the file cannot be read.
@@ -182,9 +200,9 @@ def as_table(rows: Any) -> pa.Table:
         from assay.data.image_folders import is_picture, pictures, table_of_pictures
 
         path = Path(rows)
-        if is_picture(path):
-            return table_of_pictures([path], path)
-        return table_of_pictures(pictures(path), path) if path.is_dir() else table_of(path)
+        if not is_picture(path) and not path.is_dir():
+            return table_of(path)
+        return table_of_pictures([path] if path.is_file() else pictures(path), path)
     if isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
         try:
             return pa.Table.from_pylist([dict(row) for row in rows])

@@ -183,6 +183,8 @@ class _Runner:
                 mend="restore them, or start a new run",
             )
         state.data_digest = dataset.digest
+        if dataset.left_out:
+            self.progress.say(f"left out: {dataset.left_out:,} rows, pictures that do not decode")
         return dataset
 
     def describe(self) -> None:

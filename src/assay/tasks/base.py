@@ -146,8 +146,9 @@ class _Schema(Protocol):
 def infer(known: DataCard | _Schema) -> Task:
     """The task that data call for, where a recipe leaves it out.
 
-    Pictures call for images, text columns for text; a label that is a quantity (many distinct numbers) calls for
-    regression. A card of data that were not opened says nothing of the label: classification.
+    Columns of images call for images, else columns of text for text; a label that is a quantity
+    (many distinct numbers) calls for regression. A card of data that were not opened says nothing
+    of the label: classification.
 
     Raises:
         LoadError: there is no label.

@@ -122,7 +122,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "image"}, "is no preprocessing: kind 'image'"),
+        ({"kind": "audio"}, "is no preprocessing: kind 'audio'"),
         ({"colums": []}, "colums: unknown key 'colums'"),
         ({"clip": 0}, "clip: "),
         ({"columns": [{"name": "a", "kind": "numeric"}] * 2}, "a column stands there twice"),

@@ -169,9 +169,7 @@ class Preprocessing(Config):
         return [FILE]
 
 
-def required(
-    table: pa.Table, name: str, where: str, *, images: bool = False
-) -> pa.ChunkedArray:
+def required(table: pa.Table, name: str, where: str, *, images: bool = False) -> pa.ChunkedArray:
     """A column of a table; `images` says that it may hold pictures.
 
     Raises:

@@ -55,7 +55,9 @@ class ImagePreprocessing(Preprocessing):
                 mend="give image files or raw pixels, as when the model was trained",
             )
         size = self.height, self.width, self.channels
-        return Encoded({"pixels": decode(column, *size, self.resize, self.column)})
+        names = self.ids(table) if self.id in table.column_names else None
+        found = decode(column, *size, self.resize, self.column, names=names)
+        return Encoded({"pixels": found})
 
     def synthetic(self, rows: int, stretch: float = 0.5) -> dict[str, Any]:
         """See `Preprocessing.synthetic`: noise."""

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from assay.errors import LoadError
 
+MEND = "remove the folder and fetch it again: assay data fashion-mnist --fetch"
 #: magic number -> number of dimensions
 _DIMENSIONS = {0x00000801: 1, 0x00000803: 3}
 
@@ -20,7 +21,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
     Args:
         path: the file.
-        shape: the shape that it must have; 0 stands for any size.
+        shape: the shape that it must have.
 
     Raises:
         LoadError: it is missing, damaged, or holds another shape.
@@ -32,16 +33,20 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
             if count != len(shape):
                 raise _damaged(path, "is no idx file of the right kind")
             sizes = tuple(int(v) for v in np.frombuffer(stream.read(4 * count), dtype=">u4"))
-            if len(sizes) != count or any(w not in (0, s) for w, s in zip(shape, sizes, strict=True)):
-                raise _damaged(path, f"holds {sizes}, not {shape}")
-            wanted = int(np.prod(sizes, dtype=np.int64))
+            if sizes != shape:
+                raise _damaged(path, f"holds {_times(sizes)} values, not {_times(shape)}")
+            wanted = int(np.prod(shape, dtype=np.int64))
             data = stream.read(wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, f"cannot be read: {error}") from None
     if len(data) != wanted:
         raise _damaged(path, "is cut off" if len(data) < wanted else "has bytes to spare")
-    return np.frombuffer(data, dtype=np.uint8).reshape(sizes)
+    return np.frombuffer(data, dtype=np.uint8).reshape(shape)
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _damaged(path: Path, why: str) -> LoadError:
-    return LoadError(f"the file {why}", where=str(path), mend="fetch it again")
+    return LoadError(f"the file {why}", where=str(path), mend=MEND)

@@ -28,6 +28,8 @@ CLASSES = (
     "bag",
     "ankle boot",
 )
+#: images to train on, and to test
+COUNTS = (60_000, 10_000)
 FILES = (
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
@@ -93,18 +95,17 @@ class FashionMnist(Sample):
         import pyarrow as pa
 
         from assay.data.images import raw_column
-        from assay.data.samples._idx import read_idx
+        from assay.data.samples._idx import MEND, read_idx
 
         folder = self.folder()
-        images = [read_idx(folder / FILES[i], (0, 28, 28)) for i in (0, 2)]
-        labels = [read_idx(folder / FILES[i], (0,)) for i in (1, 3)]
+        images = [read_idx(folder / FILES[2 * i], (n, 28, 28)) for i, n in enumerate(COUNTS)]
+        labels = [read_idx(folder / FILES[2 * i + 1], (n,)) for i, n in enumerate(COUNTS)]
         for i in (0, 1):
-            bad = len(images[i]) != len(labels[i]) or int(labels[i].max(initial=0)) >= len(CLASSES)
-            if bad:
+            if int(labels[i].max(initial=0)) >= len(CLASSES):
                 raise LoadError(
-                    "its labels do not belong to its images",
+                    f"the file holds class {labels[i].max()} of {len(CLASSES)}",
                     where=str(folder / FILES[2 * i + 1]),
-                    mend="fetch it again",
+                    mend=MEND,
                 )
         names = np.array(CLASSES)[np.concatenate(labels)]
         train, rows = len(images[0]), len(names)
