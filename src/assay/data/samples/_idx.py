@@ -13,7 +13,7 @@ from assay.errors import LoadError
 
 MEND = "remove the folder and fetch it again: assay data fashion-mnist --fetch"
 #: magic number -> number of dimensions
-_DIMENSIONS = {0x00000801: 1, 0x00000803: 3}
+_DIMENSIONS = {b"\0\0\x08\x01": 1, b"\0\0\x08\x03": 3}
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
@@ -26,16 +26,16 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     Raises:
         LoadError: it is missing, damaged, or holds another shape.
     """
+    wanted = int(np.prod(shape, dtype=np.int64))
     try:
         with gzip.open(path) as stream:
-            head = np.frombuffer(stream.read(4), dtype=">u4")
-            count = _DIMENSIONS.get(int(head[0]) if len(head) else -1)
-            if count != len(shape):
+            head = stream.read(4)
+            if _DIMENSIONS.get(head) != len(shape):
                 raise _damaged(path, "is no idx file of the right kind")
-            sizes = tuple(int(v) for v in np.frombuffer(stream.read(4 * count), dtype=">u4"))
+            found = stream.read(4 * len(shape))
+            sizes = tuple(int.from_bytes(found[i : i + 4], "big") for i in range(0, len(found), 4))
             if sizes != shape:
                 raise _damaged(path, f"holds {_times(sizes)} values, not {_times(shape)}")
-            wanted = int(np.prod(shape, dtype=np.int64))
             data = stream.read(wanted + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise _damaged(path, f"cannot be read: {error}") from None

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from assay.claims.context import DataCard
 from assay.data.schema import Override
@@ -95,18 +95,8 @@ class FashionMnist(Sample):
         import pyarrow as pa
 
         from assay.data.images import raw_column
-        from assay.data.samples._idx import MEND, read_idx
 
-        folder = self.folder()
-        images = [read_idx(folder / FILES[2 * i], (n, 28, 28)) for i, n in enumerate(COUNTS)]
-        labels = [read_idx(folder / FILES[2 * i + 1], (n,)) for i, n in enumerate(COUNTS)]
-        for i in (0, 1):
-            if int(labels[i].max(initial=0)) >= len(CLASSES):
-                raise LoadError(
-                    f"the file holds class {labels[i].max()} of {len(CLASSES)}",
-                    where=str(folder / FILES[2 * i + 1]),
-                    mend=MEND,
-                )
+        images, labels = _arrays(self.folder())
         names = np.array(CLASSES)[np.concatenate(labels)]
         train, rows = len(images[0]), len(names)
         return Source(
@@ -150,6 +140,7 @@ class FashionMnist(Sample):
                 new.mkdir()
                 for item in FILES:
                     shutil.copyfile(found / item, new / item)
+                _arrays(new)
                 shutil.rmtree(target, ignore_errors=True)
                 new.rename(target)
             except OSError as error:
@@ -158,7 +149,29 @@ class FashionMnist(Sample):
                     where=str(target),
                     mend="name another folder in ASSAY_DATA",
                 ) from None
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
         return target
+
+
+def _arrays(folder: Path) -> tuple[list[Any], list[Any]]:
+    """Images and labels, to train on and to test, checked.
+
+    Raises:
+        LoadError: a file is damaged; names it.
+    """
+    from assay.data.samples._idx import MEND, read_idx
+
+    images = [read_idx(folder / FILES[2 * i], (n, 28, 28)) for i, n in enumerate(COUNTS)]
+    labels = [read_idx(folder / FILES[2 * i + 1], (n,)) for i, n in enumerate(COUNTS)]
+    for i, own in enumerate(labels):
+        if int(own.max()) >= len(CLASSES):
+            raise LoadError(
+                f"the file holds class {own.max()} of {len(CLASSES)}",
+                where=str(folder / FILES[2 * i + 1]),
+                mend=MEND,
+            )
+    return images, labels
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
