@@ -44,10 +44,27 @@ class Node:
         (found,) = self.all(tag, **wanted)
         return found
 
+    def said(self, lang: str) -> str:
+        """The text that a page switched to `lang` shows."""
+        parts = (c if isinstance(c, str) else c.said(lang) for c in self.children if shows(c, lang))
+        return "".join(parts)
+
     @property
     def text(self) -> str:
-        parts = (c if isinstance(c, str) else c.text for c in self.children)
-        return " ".join("".join(parts).split())
+        return " ".join(self.said("en").split())
+
+    @property
+    def chinese(self) -> str:
+        return " ".join(self.said("zh-Hans").split())
+
+
+def shows(child: Node | str, lang: str) -> bool:
+    if isinstance(child, str):
+        return True
+    classes = child.attributes.get("class", "").split()
+    return "label" not in classes and (
+        "own" in classes or child.attributes.get("lang", lang) == lang
+    )
 
 
 class Page(HTMLParser):
@@ -64,7 +81,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         node = Node(tag, {name: value or "" for name, value in attrs})
         self.open[-1].children.append(node)
-        if tag != "meta":
+        if tag not in ("meta", "input"):
             self.open.append(node)
 
     def handle_endtag(self, tag: str) -> None:

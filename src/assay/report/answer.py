@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.claims import Bound
-from assay.report.figures import strip
+from assay.report.figures import in_languages, strip
 from assay.report.numbers import (
     bound_words,
     difference,
@@ -206,16 +206,19 @@ def _strip(
         if interval
         else say("require.strip_point", what=what, value=text, bound=words)
     )
-    return strip(
-        value,
-        pair(claim.get("interval")),
-        bound.limit,
-        bound.operator.startswith(">"),
-        ok,
-        unit_of(claim) != "fraction",
+    return in_languages(
         f"strip{place}",
-        str(what),
-        str(about),
+        lambda name: strip(
+            value,
+            pair(claim.get("interval")),
+            bound.limit,
+            bound.operator.startswith(">"),
+            ok,
+            unit_of(claim) != "fraction",
+            name,
+            str(what),
+            str(about),
+        ),
     )
 
 

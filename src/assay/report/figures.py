@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from assay.report.strings import Phrase, say
-from assay.report.svg import COLOURS, axes, drawing, finish, plain
+from assay.report.strings import LANGUAGES, Phrase, say, speaking
+from assay.report.svg import COLOURS, axes, breadth, drawing, finish, plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,8 +27,8 @@ class Chart:
         name: unique in the page.
         title: what it is.
         about: what it shows, in words.
-        wide: its SVG for a desk.
-        narrow: its SVG for a phone; empty where the wide one serves.
+        wide: its SVG for a desk, in every language.
+        narrow: its SVG for a phone, likewise; empty where the wide one serves.
         caption: what a reader should see in it.
     """
 
@@ -48,15 +48,27 @@ def twice(
     wide: float = HALF,
     caption: Sequence[Phrase] = (),
 ) -> Chart:
-    """A chart from `draw(name, width, title, about) -> SVG`, drawn for a desk and for a phone."""
+    """A chart from `draw(name, width, title, about) -> SVG`, drawn for a desk and for a phone.
+
+    What `draw` writes are phrases, since it is called once for each language.
+    """
     return Chart(
         name,
         title,
         about,
-        draw(f"{name}-w", wide, str(title), str(about)),
-        draw(f"{name}-n", NARROW, str(title), str(about)),
+        in_languages(f"{name}-w", lambda one: draw(one, wide, str(title), str(about))),
+        in_languages(f"{name}-n", lambda one: draw(one, NARROW, str(title), str(about))),
         tuple(caption),
     )
+
+
+def in_languages(name: str, draw: Callable[[str], str]) -> str:
+    """What `draw(name)` makes in each language, of which the page shows one."""
+    made = []
+    for language, lang in LANGUAGES.items():
+        with speaking(language):
+            made.append(f'<div lang="{lang}">{draw(f"{name}-{language}")}</div>')
+    return "".join(made)
 
 
 @dataclass(frozen=True)
@@ -71,7 +83,7 @@ class Dot:
         model: whether it is the model, which stands out.
     """
 
-    name: str
+    name: Phrase
     value: float
     text: str
     interval: tuple[float, float] | None = None
@@ -82,10 +94,10 @@ class Dot:
 class Panel:
     """One metric of a dot chart: its name, its rows, the limit that was required of it."""
 
-    title: str
+    title: Phrase
     dots: tuple[Dot, ...]
     limit: float | None = None
-    limit_text: str = ""
+    limit_text: Phrase | str = ""
 
 
 def _spread(
@@ -100,7 +112,7 @@ def dots(panels: Sequence[Panel], name: str, width: float, title: str, about: st
     """Dot chart: panels side by side where there is room, else below each other."""
     stacked = width < 600
     rows = [dot.name for dot in panels[0].dots]
-    label = min(0.38 * width, 14 + 7.0 * max(len(plain(row, 30)) for row in rows))
+    label = min(0.38 * width, 14 + 7.0 * max(breadth(plain(row, 30)) for row in rows))
     # letters of the page's font are about 6.2 px wide at 12 px
     longest = int(label / 6.2)
     room = 22 + 6.8 * max(len(dot.text) for panel in panels for dot in panel.dots)
@@ -160,7 +172,7 @@ def _dot_panel(one: Axes, panel: Panel, width: float, room: float) -> None:
     if panel.limit is not None:
         one.axvline(panel.limit, color=COLOURS["ink"], linewidth=1.2, dashes=(3, 3), zorder=1)
         one.annotate(
-            panel.limit_text, (panel.limit, 1), (0, 0), xycoords=("data", "axes fraction"),
+            str(panel.limit_text), (panel.limit, 1), (0, 0), xycoords=("data", "axes fraction"),
             textcoords="offset points", color=COLOURS["ink"], va="bottom", fontsize=11, ha="center",
             annotation_clip=False,
         )  # fmt: skip
@@ -206,18 +218,24 @@ def strip(
 class Line:
     """One line of a curve: label, points `[(x, y)]`, and whether it is the one to look at."""
 
-    label: str
+    label: Phrase | str
     points: tuple[tuple[float, float], ...]
     main: bool = False
 
 
 def curves(
-    lines: Sequence[Line], axis: str, percent: bool, name: str, width: float, title: str, about: str
+    lines: Sequence[Line],
+    axis: Phrase,
+    percent: bool,
+    name: str,
+    width: float,
+    title: str,
+    about: str,
 ) -> str:
     """Lines labelled at their ends."""
     from matplotlib.ticker import MaxNLocator
 
-    ends = max(len(plain(line.label, 14)) for line in lines) * 7.0 + 14
+    ends = max(breadth(plain(line.label, 14)) for line in lines) * 7.0 + 14
     with drawing(width, 230) as figure:
         one = axes(figure, 50, 40, ends, 12)
         places = []
@@ -243,12 +261,12 @@ def curves(
         return finish(figure, name, title, about)
 
 
-def _label_ends(one: Axes, places: list[tuple[float, str, str]]) -> None:
+def _label_ends(one: Axes, places: list[tuple[float, Phrase | str, str]]) -> None:
     """Names at the right ends of lines, moved apart where they would cover each other."""
     low, high = one.get_ylim()
     gap = 15 / 178 * (high - low)
     at = -math.inf
-    for y, label, colour in sorted(places):
+    for y, label, colour in sorted(places, key=lambda place: (place[0], str(place[1]))):
         at = max(y, at + gap)
         one.annotate(
             plain(label, 14), (1, at), (8, 0), xycoords=("axes fraction", "data"), va="center",
@@ -257,7 +275,7 @@ def _label_ends(one: Axes, places: list[tuple[float, str, str]]) -> None:
 
 
 def confusion(
-    labels: Sequence[str],
+    labels: Sequence[Phrase | str],
     matrix: Sequence[Sequence[int]],
     name: str,
     width: float,
@@ -267,9 +285,10 @@ def confusion(
     """Confusion matrix: cells shaded by the share of their row, counts written in."""
     k = len(labels)
     names = [plain(label, 14 if k > 2 else 18, 5) for label in labels]
-    left = min(0.3 * width, 26 + 6.8 * max(len(text) for text in names))
-    slanted = k > 4 or max(len(text) for text in names) * 6.8 > (width - left) / k
-    top = 34 + (min(90.0, 6.0 * max(len(text) for text in names)) if slanted else 12)
+    longest = max(map(breadth, names))
+    left = min(0.3 * width, 26 + 6.8 * longest)
+    slanted = k > 4 or longest * 6.8 > (width - left) / k
+    top = 34 + (min(90.0, 6.0 * longest) if slanted else 12)
     side = width - left - 12
     height = top + min(side, max(60.0 * k, 200.0)) + 8
     with drawing(width, height) as figure:
@@ -327,7 +346,7 @@ def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) ->
 def unit_square(
     lines: Sequence[Sequence[tuple[float, float]]],
     marked: bool,
-    words: tuple[str, str, str],
+    words: tuple[Phrase, Phrase, Phrase],
     name: str,
     width: float,
     title: str,
@@ -363,7 +382,7 @@ def unit_square(
 
 def scatter(
     points: Sequence[tuple[float, float]],
-    words: tuple[str, str],
+    words: tuple[Phrase, Phrase],
     name: str,
     width: float,
     title: str,

@@ -12,7 +12,7 @@ from assay.report import sections
 from assay.report.answer import answer
 from assay.report.pictures import baseline_chart, error_charts, learning_charts, mistakes
 from assay.report.reading import RunFiles, as_map, read_run
-from assay.report.strings import LANGUAGE, Phrase, say
+from assay.report.strings import LANGUAGE, LANGUAGES, Phrase, say
 from assay.report.timeline import EVENTS, Track, tracks
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def view(run: RunFiles) -> Mapping[str, Any]:
     shown = {
         "run": run,
         "language": LANGUAGE,
+        "languages": LANGUAGES,
         "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         "safe": Markup,
         "facts": sections.facts(run),

@@ -91,7 +91,7 @@ def _panel(
     value = number(claim.get("value")) or 0.0
     found = [
         Dot(
-            str(say("numbers.model")),
+            say("numbers.model"),
             value,
             value_of(run, claim),
             pair(claim.get("interval")),
@@ -102,15 +102,15 @@ def _panel(
         amount = row.value(kind)
         if amount is not None:
             interval = pair(row.intervals.get(metric_of(kind)))
-            found.append(Dot(str(row.name), amount, shown(amount, unit, kind), interval))
+            found.append(Dot(row.name, amount, shown(amount, unit, kind), interval))
     bound = next((parse_bound(i.get("bound")) for i in run.require if i.get("kind") == kind), None)
     name_of = kind_name(kind)
     title = say("numbers.lower", metric=name_of) if less_is_better(kind) else name_of
     return Panel(
-        str(title),
+        title,
         tuple(found),
         bound.limit if bound else None,
-        str(say("numbers.required")) if bound else "",
+        say("numbers.required") if bound else "",
     )
 
 
@@ -139,7 +139,7 @@ def _curve(lines: Sequence[Mapping[str, Any]], metric: str, stage: StageEntry) -
         mine = [line for line in lines if str(line.get("split") or "train") == split]
         points = _points(mine, axis, metric)
         if points:
-            known = split if split not in ("train", "valid") else str(say(f"learning.{split}"))
+            known = split if split not in ("train", "valid") else say(f"learning.{split}")
             found.append(Line(known, thinned(sorted(points)), split != "train"))
     if not any(len(line.points) > 1 for line in found):
         return None
@@ -166,7 +166,7 @@ def _curve(lines: Sequence[Mapping[str, Any]], metric: str, stage: StageEntry) -
         say(
             "learning.about", metric=name, axis=words, index=stage.index, name=stage.name, ends=ends
         ),
-        partial(curves, tuple(found), str(words), percent),
+        partial(curves, tuple(found), words, percent),
     )
 
 
@@ -219,7 +219,7 @@ def _room(evidence: Mapping[str, Any]) -> float:
 
 def folded(
     labels: Sequence[str], matrix: Sequence[Sequence[int]], most: int = CLASSES
-) -> tuple[list[str], list[list[int]]]:
+) -> tuple[list[Phrase | str], list[list[int]]]:
     """A confusion matrix of the `most - 1` classes with most rows, the others summed into one."""
     if len(labels) <= most:
         return list(labels), [list(row) for row in matrix]
@@ -230,7 +230,7 @@ def folded(
     for i, row in enumerate(matrix):
         for j, count in enumerate(row):
             small[place.get(i, most - 1)][place.get(j, most - 1)] += count
-    other = str(say("errors.other", n=len(labels) - len(top)))
+    other = say("errors.other", n=len(labels) - len(top))
     return [*(labels[i] for i in top), other], small
 
 
@@ -293,7 +293,7 @@ def _roc(evidence: Mapping[str, Any], width: float) -> Chart | None:
     caption = [say("errors.roc_area", auroc=shown(area, "", "quality.auroc"))] if area else []
     if len(curves) > 1:
         caption.append(say("errors.roc_classes"))
-    words = str(say("errors.fpr")), str(say("errors.tpr")), str(say("errors.chance"))
+    words = say("errors.fpr"), say("errors.tpr"), say("errors.chance")
     return twice(
         "roc", say("errors.roc"), say("errors.roc_about"),
         partial(unit_square, curves, False, words), width, caption,
@@ -304,11 +304,7 @@ def _reliability(evidence: Mapping[str, Any], width: float) -> Chart | None:
     points = _square_points(evidence.get("reliability"))
     if len(points) < 2:
         return None
-    words = (
-        str(say("errors.predicted_p")),
-        str(say("errors.observed")),
-        str(say("errors.perfect")),
-    )
+    words = (say("errors.predicted_p"), say("errors.observed"), say("errors.perfect"))
     return twice(
         "reliability", say("errors.reliability"), say("errors.reliability_about"),
         partial(unit_square, [points], True, words), width,
@@ -319,7 +315,7 @@ def _scatter(evidence: Mapping[str, Any], width: float) -> Chart | None:
     points = [point for item in as_list(evidence.get("scatter")) if (point := pair(item))]
     if len(points) < 2:
         return None
-    words = str(say("errors.true_value")), str(say("errors.predicted_value"))
+    words = say("errors.true_value"), say("errors.predicted_value")
     return twice(
         "scatter", say("errors.scatter"), say("errors.scatter_about", n=f"{len(points):,}"),
         partial(scatter, points, words), width,
