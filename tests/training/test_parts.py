@@ -6,7 +6,8 @@ import pytest
 
 from assay import registry
 from assay.config import build_part, dump_part
-from assay.training.parts import StepPart, check_step
+from assay.training.checking import check_step
+from assay.training.parts import StepPart
 
 COLUMNS = ("term", "parameters", "step", "place")
 EVERY = [(kind, name) for kind in COLUMNS for name in registry.names(kind)]

@@ -30,6 +30,9 @@ PROPERTIES: dict[str, str] = {
     "dense_weights": "every weight may take any value",
     "full_precision": "gradients are computed in float32",
     "one_rate_schedule": "at most one schedule drives the learning rate",
+    "teacher": "the stage names a teacher",
+    "inner_maps": "the network has maps of attention or of channels inside",
+    "moving_trunk": "weights below the head move",
     "one_optimiser": "exactly one optimiser takes the step",
 }
 
@@ -71,6 +74,7 @@ _BY_DEFAULT = frozenset(
         "one_rate_schedule",
         "one_optimiser",
         "sgd_updates",
+        "moving_trunk",
     }
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from assay.claims.context import ModelCard
 from assay.config import Config
 
 #: what a reading of data may influence; the last two reach no weight and no choice
@@ -45,6 +46,7 @@ class Effects(Config):
         structure_adds: structures it adds to the network, by part name.
         structure_removes: structures it removes.
         notes: anything a reader of the plan should know.
+        model: card of the model that takes the place of the one that came in, if one does.
     """
 
     adds: tuple[str, ...] = ()
@@ -54,6 +56,7 @@ class Effects(Config):
     structure_adds: tuple[str, ...] = ()
     structure_removes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    model: ModelCard | None = None
 
     @property
     def changes_network(self) -> bool:

@@ -17,6 +17,7 @@ from assay.files import read_json
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
     from assay.models.architecture import Architecture
+    from assay.models.hub import ModelConfig
     from assay.models.model import Model
     from assay.recipe.plan import StagePlan
     from assay.recipe.schema import Recipe
@@ -111,6 +112,12 @@ def deepen(recipe: Recipe, stages: Sequence[StagePlan]) -> DeepPlan:
         refusals: list[Refusal] = []
         for stage, planned in zip(recipe.stages, stages, strict=True):
             try:
+                other = stage.builds()
+                if other is not None:
+                    card = planned.model or context.model
+                    context = context.model_copy(update={"model": card})
+                    model, more = _network(other, recipe, context)
+                    notes += [note for note in more if note not in notes]
                 model, deep = _stage(stage, planned, model, context)
                 found.append(deep)
             except AssayError as error:
@@ -159,11 +166,17 @@ def _without(model: Model, removed: tuple[str, ...]) -> Model:
 
 def _build(recipe: Recipe) -> tuple[Model, PlanContext, list[str]]:
     """The network before the first stage, what is known of it, and what is not."""
+    context = recipe.context()
+    model, notes = _network(recipe.model, recipe, context)
+    return model, context, notes
+
+
+def _network(config: ModelConfig, recipe: Recipe, context: PlanContext) -> tuple[Model, list[str]]:
+    """The network that a `model:` means, for the recipe's task and data, and what is not known."""
     from assay.models.load import assemble
     from assay.models.model import Model
 
-    context = recipe.context()
-    architecture, structures = _architecture(recipe)
+    architecture, structures = _architecture(config, recipe)
     dataset, notes = _dataset(recipe, context, architecture)
     if dataset is not None:
         context = context.model_copy(update={"data": dataset.card})
@@ -177,7 +190,7 @@ def _build(recipe: Recipe) -> tuple[Model, PlanContext, list[str]]:
             architecture = architecture.model_copy(update={"inputs": inputs})
         from assay.models.loading import head_of
 
-        structures = (head_of(recipe.model, architecture, recipe.task.outputs(classes)),)
+        structures = (head_of(config, architecture, recipe.task.outputs(classes)),)
     model = Model(
         network=assemble(architecture, structures),
         architecture=architecture,
@@ -187,22 +200,22 @@ def _build(recipe: Recipe) -> tuple[Model, PlanContext, list[str]]:
         classes=classes,
         card=context.model,
     )
-    return model, context, notes
+    return model, notes
 
 
-def _architecture(recipe: Recipe) -> tuple[Architecture, tuple[Any, ...]]:
+def _architecture(config: ModelConfig, recipe: Recipe) -> tuple[Architecture, tuple[Any, ...]]:
     """The trunk, and the structures it comes with (none where it gets a new head)."""
     from assay.models.loading import _source, pretrained_architecture
 
-    architecture = recipe.model.architecture()
+    architecture = config.architecture()
     if architecture is not None:
         return architecture, ()
-    source = _source(recipe.model, recipe.base)
+    source = _source(config, recipe.base)
     if not (source / "head.json").is_file():
-        return recipe.model.scaled(pretrained_architecture(source)), ()
-    config = read_json(source / "config.json")
-    structures = tuple(build_part("structure", item) for item in config["structures"])
-    return build_part("architecture", config["architecture"]), structures
+        return config.scaled(pretrained_architecture(source)), ()
+    saved = read_json(source / "config.json")
+    structures = tuple(build_part("structure", item) for item in saved["structures"])
+    return build_part("architecture", saved["architecture"]), structures
 
 
 def _dataset(

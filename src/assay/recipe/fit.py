@@ -23,9 +23,10 @@ def check_splits(recipe: Recipe, plan: Plan, dataset: Dataset) -> None:
     """
     there = [name for name in dataset.splits if dataset.size(name)]
     structures: tuple[str, ...] = ()
+    model = plan.model
     for stage, planned in zip(recipe.stages, plan.stages, strict=True):
         context = PlanContext(
-            model=plan.model,
+            model=model,
             data=dataset.card,
             task=recipe.task,
             structures=structures,
@@ -41,4 +42,4 @@ def check_splits(recipe: Recipe, plan: Plan, dataset: Dataset) -> None:
                     where=f"data {dataset.card.name}",
                     mend=f"give it rows, or use one of: {', '.join(there)}",
                 )
-        structures = planned.structures
+        structures, model = planned.structures, planned.model or model

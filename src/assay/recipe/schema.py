@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from assay.training.context import Progress
 
 #: keys whose text may name a file; a relative one is looked up beside the recipe first
-_FILE_KEYS = ("path", "teacher", "tokenizer")
+_FILE_KEYS = ("path", "teacher", "student", "tokenizer")
+#: what stands for a model that is there already, not for a file
+_NO_FILES = frozenset({"current"})
 
 
 class Recipe(Config):
@@ -308,7 +310,7 @@ def _beside(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The recipe with relative file names that exist beside it written from the current folder."""
     from assay.models.hub import EMBEDDED
 
-    known = {*EMBEDDED, *registry.names("architecture")}
+    known = {*EMBEDDED, *registry.names("architecture"), *_NO_FILES}
 
     def moved(text: Any) -> Any:
         if not isinstance(text, str) or not text or text in known or "\0" in text:
@@ -319,7 +321,8 @@ def _beside(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     def walk(value: Any, key: str) -> Any:
         if isinstance(value, Mapping):
-            return {k: walk(v, str(k)) for k, v in value.items()}
+            inner = {k: walk(v, str(k)) for k, v in value.items()}
+            return {**inner, "name": moved(inner["name"])} if _names_model(key, inner) else inner
         if isinstance(value, list):
             return [walk(item, key) for item in value]
         return moved(value) if key in _FILE_KEYS else value
@@ -335,6 +338,11 @@ def _beside(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(uses, (str, list)):
         out["uses"] = moved(uses) if isinstance(uses, str) else [moved(u) for u in uses]
     return out
+
+
+def _names_model(key: str, value: Mapping[str, Any]) -> bool:
+    """Whether a mapping is the `student:` of a stage, whose name may be a folder."""
+    return key == "student" and value.get("name") is not None
 
 
 def _located(

@@ -12,6 +12,7 @@ from assay.claims import (
     DataCard,
     Effects,
     Estimate,
+    ModelCard,
     PlanContext,
     Read,
     Refusal,
@@ -63,6 +64,7 @@ class StagePlan(Config):
         structure_removes: structures it removes.
         structures: structures of the network after it.
         notes: what else a reader should know.
+        model: card of the model that takes the place of the one that came in, if one does.
         estimate: what it will cost, roughly.
     """
 
@@ -79,6 +81,7 @@ class StagePlan(Config):
     structure_removes: tuple[str, ...] = ()
     structures: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    model: ModelCard | None = None
     estimate: Estimate = Estimate()
 
     @property
@@ -202,11 +205,17 @@ def walk(
                 structure_removes=effect.structure_removes,
                 structures=structures,
                 notes=effect.notes,
+                model=effect.model,
                 estimate=estimate,
             )
         )
         context = context.model_copy(
-            update={"stage": index + 1, "structures": structures, "carried": carried}
+            update={
+                "stage": index + 1,
+                "structures": structures,
+                "carried": carried,
+                "model": effect.model or context.model,
+            }
         )
     return Walked(
         stages=tuple(stages),
@@ -227,7 +236,9 @@ def _ask(
         effect: Effects = stage.effects(context)
         refusals = _absent_splits(effect, context.data, where)
         if fits:
-            refusals += _conflicts(stage, context, where)
+            # the parts of a stage train the model that it ends with
+            here = context.model_copy(update={"model": effect.model or context.model})
+            refusals += _conflicts(stage, here, where)
         return effect, stage.estimate(context), _contributions(stage, effect, context), refusals
     except AssayError as error:
         at = f"{where}.{error.where}" if error.where else where
@@ -332,6 +343,8 @@ def _surroundings(context: PlanContext) -> list[tuple[str, Capabilities]]:
     gives = {"linear_layers"}
     if model.modality in _GIVES_BY_MODALITY:
         gives.add(_GIVES_BY_MODALITY[model.modality])
+    if model.modality in ("text", "image"):
+        gives.add("inner_maps")
     given = set()
     if "valid" in data.splits:
         given.add("valid_split")

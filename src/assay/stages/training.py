@@ -10,7 +10,7 @@ from assay import registry
 from assay.claims import Capabilities, Effects, Estimate, PlanContext, Read
 from assay.config import Config, PartField, build_part
 from assay.stages.base import Stage
-from assay.training.parts import check_step
+from assay.training.checking import check_step
 
 if TYPE_CHECKING:
     from assay.models.model import Model
@@ -102,7 +102,7 @@ class TrainingStage(Stage):
         elif self.curves and "valid" in context.data.splits:
             reads.append(Read(split="valid", influences=("report",), why="learning curve"))
         added = tuple(self.parameters.structures(context))
-        keeps: list[str] = []
+        keeps: list[str] = ["lineage.*"]
         if not added:
             keeps += ["size.parameters", "size.bytes", "size.macs"]
         if "mask" in context.structures and not added:

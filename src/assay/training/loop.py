@@ -26,7 +26,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,9 +34,11 @@ import torch
 from assay.errors import UsageError
 from assay.training import curves, preparing, saving
 from assay.training.batches import Batch, to_units
+from assay.training.capture import capturing
 from assay.training.checkpoint import Checkpoints
 from assay.training.meter import Meter
 from assay.training.parts import MODEL, Answers, Call, Setup
+from assay.training.teachers import record as record_teachers
 from assay.training.tuning import attention_of, use_attention
 
 if TYPE_CHECKING:
@@ -57,13 +59,20 @@ class Job:
         stopped: early stopping has ended it.
     """
 
-    def __init__(self, stage: Answers, model: Model, context: RunContext) -> None:
+    def __init__(
+        self,
+        stage: Answers,
+        model: Model,
+        context: RunContext,
+        teachers: Mapping[str, Model] | None = None,
+    ) -> None:
         self.stage, self.context = stage, context
         self.model: Model = stage.parameters.prepare(model.copy(), context.derive("structure"))
         self.networks: dict[str, torch.nn.Module] = {MODEL: self.model.network}
         settings = {p.part_name: p for p in stage.step if p.slot == "setting"}
         self._dropout = preparing.set_dropout(self.model.network, settings.get("dropout"))
-        self.setup = Setup(model=self.model, networks=self.networks, context=context)
+        known = {"current": model, **(teachers or {})}
+        self.setup = Setup(self.model, self.networks, context, teachers=known)
         self.source = preparing.source(stage, self.setup)
         accumulate = settings.get("accumulate")
         self._accumulate = accumulate.batches if accumulate is not None else 1
@@ -82,9 +91,9 @@ class Job:
             player.attach(self.kernel.channels_last)
         self.feeder = preparing.feeder(stage, self.model, context, moving, self.kernel, self.source)
         self._terms = [(term, term.init(self.setup)) for term in stage.objective]
-        lineage = {k: v for t in stage.objective for k, v in t.lineage(self.setup).items()}
-        if lineage:
-            context.record(teachers=lineage)
+        self._watched = {name for term in stage.objective for name in term.watch(self.setup)}
+        read = {k: v for t in stage.objective for k, v in t.lineage(self.setup).items()}
+        record_teachers(read, self.setup.teachers, context)
         self._flats = {name: player.flat for name, player in self.players.items()}
         self._engine = preparing.engine(stage, self.setup)
         self.valid = curves.Validation.make(self)
@@ -160,19 +169,22 @@ class Job:
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         """Losses of units `[U]` for each player, and scalars to log."""
         outputs: dict[str, torch.Tensor] = {}
+        captured: dict[str, Any] = {}
 
         def forward(player: str, inputs: dict[str, torch.Tensor] | None = None) -> torch.Tensor:
             if inputs is not None:
                 return self.forward(inputs, player)
             if player not in outputs:
-                outputs[player] = self.forward(batch.inputs, player)
+                watched = self._watched if player == MODEL else ()
+                with capturing(self.networks[player], watched, captured):
+                    outputs[player] = self.forward(batch.inputs, player)
             return outputs[player]
 
         def generator(name: str) -> torch.Generator:
             seed = self.context.derive("term", self.steps_done, name)
             return torch.Generator().manual_seed(seed)
 
-        call = Call(batch, self.setup, self.steps_done, forward, generator, training)
+        call = Call(batch, self.setup, self.steps_done, forward, generator, training, captured)
         total: dict[str, torch.Tensor] = {}
         logged: dict[str, torch.Tensor] = {}
         single = len(self._terms) == 1
@@ -342,19 +354,25 @@ def _freeze_norms(network: torch.nn.Module) -> None:
                 module.eval()
 
 
-def train(stage: Answers, model: Model, context: RunContext) -> Model:
+def train(
+    stage: Answers,
+    model: Model,
+    context: RunContext,
+    teachers: Mapping[str, Model] | None = None,
+) -> Model:
     """Run a training stage from its start, or from its last checkpoint, to its end.
 
     Args:
         stage: objective, parameters, step, place and the rest of the stage's settings.
         model: the model to start from; it is not changed.
         context: data, seeds, folders.
+        teachers: models to learn from, see `Setup.teachers`.
 
     Returns:
         A new model.
     """
     torch.set_num_threads(context.threads)
-    job = Job(stage, model, context)
+    job = Job(stage, model, context, teachers)
     try:
         stage.place.run(job)
         return job.finish()

@@ -8,13 +8,13 @@ Shapes: C clients (1 locally), P moving parameters of a player, N rows of a batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, field_validator
 
-from assay.claims import Capabilities, PlanContext, Refusal
+from assay.claims import Capabilities, PlanContext
 from assay.config import Config
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Setup:
         context: the run's context (data, task, seeds, `bounded_sum`).
         total_steps: optimiser steps the stage will take.
         steps_per_epoch: optimiser steps in one epoch.
+        teachers: models to learn from by name (`current`: the one that came into the stage);
+            see `assay.training.teachers`.
     """
 
     model: Model
@@ -45,6 +47,7 @@ class Setup:
     context: RunContext
     total_steps: int = 0
     steps_per_epoch: int = 0
+    teachers: dict[str, Model] = field(default_factory=dict)
 
 
 @dataclass
@@ -74,6 +77,8 @@ class Call:
             once however many terms ask for it.
         generator: name -> a torch generator seeded by (seed, stage, step, name).
         training: False when a loss is computed for a curve only.
+        captured: what the modules that terms `watch` gave in the plain forward, once `outputs` was
+            asked for.
     """
 
     batch: Batch
@@ -82,6 +87,7 @@ class Call:
     forward: Callable[..., torch.Tensor]
     generator: Callable[[str], torch.Generator]
     training: bool = True
+    captured: dict[str, Any] = field(default_factory=dict)
 
     @property
     def outputs(self) -> torch.Tensor:
@@ -111,6 +117,10 @@ class Term(Config):
     def networks(self, setup: Setup) -> dict[str, torch.nn.Module]:
         """Networks that exist only for this term: player -> network (already initialised)."""
         return {}
+
+    def watch(self, setup: Setup) -> tuple[str, ...]:
+        """Modules of the model whose outputs the term needs in `Call.captured`."""
+        return ()
 
     def source(self, setup: Setup) -> Any:
         """Where batches come from, if this term makes its own (a `sources.Source`); else None."""
@@ -367,33 +377,3 @@ class Answers(Protocol):
 
     def parts(self) -> list[tuple[str, Any]]:
         """Every part of the four columns, as the user wrote it."""
-
-
-def check_step(parts: Iterable[StepPart]) -> list[Refusal]:
-    """What is wrong with the bricks of a step taken together.
-
-    A step has exactly one optimiser, at most one schedule, at most one part that follows the
-    weights, and each gradient part and each setting at most once.
-
-    Args:
-        parts: the bricks, in the order written.
-    """
-    written = list(parts)
-    found: list[Refusal] = []
-    for slot in ("optimiser", "schedule", "weights"):
-        names = [part.part_name for part in written if part.slot == slot]
-        if len(names) > 1:
-            what = f"{len(names)} {slot} parts in one step: {', '.join(names)}"
-            found.append(Refusal(what=what, where="step", mend=f"keep one of {', '.join(names)}"))
-    if not any(part.slot == "optimiser" for part in written):
-        found.append(
-            Refusal(
-                what="the step has no optimiser", where="step", mend="add one, e.g. adamw: 0.001"
-            )
-        )
-    single = [part.part_name for part in written if part.slot in ("gradient", "setting")]
-    for name in sorted({name for name in single if single.count(name) > 1}):
-        found.append(
-            Refusal(what=f"{name} stands twice in one step", where="step", mend=f"keep one {name}")
-        )
-    return found

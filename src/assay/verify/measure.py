@@ -65,12 +65,15 @@ def plan_context(passport: Passport, placed: PlacedStage) -> PlanContext:
     """What the plan knew before a stage, rebuilt from the records before it."""
     stages = passport.stages()
     structures: list[str] = []
+    model = placed.origin.model
     for one in stages:
         if one.number >= placed.number:
             break
         effects = one.record.effects
         structures = [s for s in structures if s not in effects.structure_removes]
         structures += [s for s in effects.structure_adds if s not in structures]
+        if one.run == placed.run and effects.model is not None:
+            model = effects.model
     before = []
     for record in passport.records:
         if record.stage is placed.record:
@@ -78,7 +81,7 @@ def plan_context(passport: Passport, placed: PlacedStage) -> PlanContext:
         before.append(record)
     carried = {c.claim.kind: c.stage for c in replay(before) if c.carried}
     return PlanContext(
-        model=placed.origin.model,
+        model=model,
         data=placed.origin.data,
         task=build_part("task", placed.origin.task, "task"),
         structures=tuple(structures),

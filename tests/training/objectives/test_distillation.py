@@ -184,7 +184,7 @@ def test_a_missing_teacher_is_a_load_error(tmp_path: Path) -> None:
         part.lineage(setup())
 
 
-@pytest.mark.parametrize("settings", [{}, {"teacher": "t", "temperature": 0}])
+@pytest.mark.parametrize("settings", [{"temperature": 0}, {"teacher": "t", "same": True}])
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         build_part("term", {"distillation": settings})

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field
 
 from assay.claims import Capabilities, PlanContext
 from assay.errors import UsageError
-from assay.files import sha256
 from assay.registry import register
+from assay.training import teachers
 from assay.training.parts import MODEL, Call, Losses, Setup, Term
 
 if TYPE_CHECKING:
@@ -27,27 +26,40 @@ class Distillation(Term):
     1503.02531): `T^2 KL(softmax(teacher / T) || softmax(student / T))` for each row.
 
     The teacher has the same classes (in any order) and its own preprocessing. Its outputs are
-    computed once for the rows of a split and looked up by row.
+    computed once for the rows of a split and looked up by row. With `same_view` it sees what the
+    student sees, augmented as it is, at every step (Beyer et al. 2021, arXiv 2106.05237).
 
     Attributes:
-        teacher: folder of the teacher's model, or of the run that made it.
+        teacher: folder of the teacher's model, or of the run that made it; `current` is the model
+            that came into the stage; by default the teacher of the stage `distill`.
         temperature: T, > 0.
+        same_view: give the teacher the student's very inputs; both read rows in the same way then.
     """
 
-    teacher: str
+    teacher: str | None = None
     temperature: float = Field(default=2.0, gt=0)
+    same_view: bool = False
 
     @classmethod
     def examples(cls) -> list[Self]:
         """Canonical settings; the composition matrix saves a teacher there."""
-        return [cls(teacher="teacher")]
+        return [cls(teacher="teacher"), cls(teacher="current", same_view=True)]
 
     def capabilities(self, context: PlanContext) -> Capabilities:
-        """Needs classes."""
+        """Needs classes and a teacher; one that shares the view needs it whole."""
+        needs = {"class_logits"} | ({"teacher"} if self.teacher is None else set())
         return Capabilities(
-            needs=frozenset({"class_logits"}),
-            why={"class_logits": "teacher and student give one logit a class"},
-            mend={"class_logits": "use supervised for a regression"},
+            needs=frozenset(needs),
+            breaks=frozenset({"prefix_cache"} if self.same_view else ()),
+            why={
+                "class_logits": "teacher and student give one logit a class",
+                "prefix_cache": "shows the teacher the inputs themselves",
+            },
+            mend={
+                "class_logits": "use features, which needs no classes, or supervised",
+                "teacher": "name a folder, or 'current', under teacher",
+                "prefix_cache": "leave out same_view",
+            },
         )
 
     def init(self, setup: Setup) -> TeacherOutputs:
@@ -55,30 +67,30 @@ class Distillation(Term):
 
         Raises:
             LoadError, ArtefactError: the teacher cannot be loaded.
-            UsageError: its classes are others.
+            UsageError: its classes are others, or it cannot share the student's view.
         """
-        from assay.models.load import load_model
-
-        outputs = TeacherOutputs(load_model(Path(self.teacher)), setup)
-        outputs.of("train")
+        outputs = TeacherOutputs(teachers.teacher(self.teacher, setup), setup)
+        if self.same_view:
+            teachers.same_reading(outputs.teacher, setup, "objective.distillation.same_view")
+        else:
+            outputs.of("train")
         return outputs
 
     def lineage(self, setup: Setup) -> dict[str, str]:
         """The teacher's folder -> hash of the last line of its passport, which names all before."""
-        from assay.claims.passport import Passport
-        from assay.models.load import model_folder
-
-        passport, _ = Passport.read(model_folder(Path(self.teacher)))
-        return {self.teacher: sha256(passport.lines[-1] if passport.lines else b"")}
+        return teachers.lineage(self.teacher, setup)
 
     def loss(self, call: Call, state: TeacherOutputs) -> Losses:
         """Divergences of the batch's rows, `[N]`."""
-        logits = state.of("train" if call.training else "valid")[call.batch.rows]
+        if self.same_view:
+            logits = state.view(call.batch.inputs)
+        else:
+            logits = state.of("train" if call.training else "valid")[call.batch.rows]
         return Losses({MODEL: divergence(call.outputs, logits, self.temperature)})
 
 
 class TeacherOutputs:
-    """A teacher's logits for the splits of a data set, each computed once.
+    """A teacher's logits for the splits of a data set, each computed once, or for a batch.
 
     Args:
         teacher: the teacher.
@@ -98,7 +110,7 @@ class TeacherOutputs:
                 mend="name a teacher of the same task",
             )
         self._order = [theirs.index(name) for name in ours]
-        self._teacher, self._dataset = teacher, setup.context.dataset
+        self.teacher, self._dataset = teacher, setup.context.dataset
         self._splits: dict[str, torch.Tensor] = {}
 
     def of(self, split: str) -> torch.Tensor:
@@ -106,10 +118,25 @@ class TeacherOutputs:
         import torch
 
         if split not in self._splits:
-            encoded = self._teacher.preprocessing.encode(self._dataset.rows(split))
-            outputs = self._teacher.outputs(encoded)
+            encoded = self.teacher.preprocessing.encode(self._dataset.rows(split))
+            outputs = self.teacher.outputs(encoded)
             self._splits[split] = torch.from_numpy(outputs[:, self._order].copy())
         return self._splits[split]
+
+    def view(self, inputs: dict[str, Any]) -> torch.Tensor:
+        """Logits of a batch as the student sees it, `[N, K]`."""
+        import torch
+
+        network = self.teacher.network
+        own = {name: inputs[name] for name in self.teacher.preprocessing.inputs}
+        was_training = network.training
+        network.eval()
+        try:
+            with torch.no_grad():
+                logits: torch.Tensor = network(**own)[:, self._order].float()
+        finally:
+            network.train(was_training)
+        return logits
 
 
 def divergence(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
