@@ -45,24 +45,14 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def check_type(column: pa.ChunkedArray, name: str, where: str, *, images: bool = False) -> None:
+def check_type(column: pa.ChunkedArray, name: str, where: str) -> None:
     """Refuse lists, structures, binary values and whatever else is no cell of a table.
-
-    Args:
-        column: its values.
-        name: what it is called.
-        where: name of the table.
-        images: pictures are allowed too.
 
     Raises:
         LoadError: names the column.
     """
     import pyarrow as pa
 
-    from assay.data.images import is_image
-
-    if images and is_image(column):
-        return
     kind, types = plain(column).type, pa.types
     fine = (
         types.is_null(kind)

@@ -63,6 +63,11 @@ def is_encoded(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
+def is_stored(kind: pa.DataType) -> bool:
+    """Whether an Arrow type can hold pictures: files, or raw pixels."""
+    return is_pixels(kind) or is_encoded(kind)
+
+
 def is_image(column: pa.ChunkedArray) -> bool:
     """Whether a column holds images: raw pixels, or bytes that begin as image files do."""
     if is_pixels(column.type):
@@ -91,7 +96,7 @@ def check_kind(column: pa.ChunkedArray, name: str, said: str, role: str | None, 
     Raises:
         LoadError: names the column.
     """
-    stored = is_pixels(column.type) or is_encoded(column.type)
+    stored = is_stored(column.type)
     if not stored and said == "image":
         raise LoadError(
             f"column {name!r} holds {column.type}, not pictures",

@@ -248,7 +248,7 @@ def infer(
             no table can (lists, bytes that are no pictures).
     """
     from assay.data.columns import check_type
-    from assay.data.images import check_kind
+    from assay.data.images import check_kind, is_image
 
     overrides = dict(overrides or {})
     check_names(table.column_names, where)
@@ -265,7 +265,8 @@ def infer(
         if role == "drop":
             columns[name] = Column(kind=kind or "categorical", role="drop")
             continue
-        check_type(table.column(name), name, where, images=True)
+        if kind != "image" and not is_image(table.column(name)):
+            check_type(table.column(name), name, where)
         if kind is None:
             read.append(name)
             kind, usable = infer_kind(table.column(name), label=role == "label")

@@ -91,7 +91,8 @@ def test_damaged_files(tmp_path: Path, change: dict[str, Any], message: str) -> 
     [
         (pa.array(["a.png"] * 6), "the column 'photo' holds string, not pictures"),
         (pa.array([1] * 6), "the column 'photo' holds int64, not pictures"),
-        (pa.array([b"a"] * 6), "column 'photo' holds binary, not numbers"),
+        (pa.array([b"a"] * 6), r"picture 0\.png: it is no picture of a known kind"),
+        (pa.nulls(6), "the column 'photo' holds null, not pictures"),
         (pa.array([png(GREY[0])] * 5 + [None]), r"picture 5\.png: there is no picture"),
         (pa.array([png(GREY[0])] * 5 + [b"\x89PNG"]), r"picture 5\.png: it is "),
     ],

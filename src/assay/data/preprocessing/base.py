@@ -170,7 +170,7 @@ class Preprocessing(Config):
 
 
 def required(table: pa.Table, name: str, where: str, *, images: bool = False) -> pa.ChunkedArray:
-    """A column of a table; `images` says that it may hold pictures.
+    """A column of a table; `images` says that it is to hold pictures, which is not checked here.
 
     Raises:
         LoadError: it is missing, stands there twice, or holds what is no cell of a table.
@@ -185,7 +185,8 @@ def required(table: pa.Table, name: str, where: str, *, images: bool = False) ->
             if not found
             else "rename one of them",
         )
-    check_type(table.column(name), name, where, images=images)
+    if not images:
+        check_type(table.column(name), name, where)
     return table.column(name)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from assay.data.images import Resize, decode, is_image, native_shape
+from assay.data.images import Resize, decode, is_stored, native_shape
 from assay.data.preprocessing.base import Encoded, Preprocessing, required
 from assay.errors import LoadError
 
@@ -48,7 +48,7 @@ class ImagePreprocessing(Preprocessing):
     def encode(self, table: pa.Table) -> Encoded:
         """See `Preprocessing.encode`: `pixels`, uint8 `[N, C, H, W]`."""
         column = required(table, self.column, "data", images=True)
-        if not is_image(column):
+        if not is_stored(column.type):
             raise LoadError(
                 f"the column {self.column!r} holds {column.type}, not pictures",
                 where="data",
