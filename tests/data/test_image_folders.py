@@ -156,7 +156,7 @@ def bad(tmp_path: Path) -> Path:
 def test_a_bad_picture_is_named(bad: Path) -> None:
     assert refused(bad) == (
         "pets: picture cat/3.png: it is no picture of a known kind, or its head is damaged; "
-        "replace the picture, or leave such rows out with 'drop_undecodable: true'"
+        "replace the picture, or leave it out (in a recipe: 'data: {drop_undecodable: true}')"
     )
     # a picture that breaks off shows when it is decoded
     (bad / "cat" / "3.png").unlink()

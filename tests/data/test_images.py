@@ -241,7 +241,7 @@ def test_bad_pictures(data: bytes | None, why: str) -> None:
         decode(cells.slice(0, 2), 8, 8, 3, "squash", "photo", "pets")
     assert caught.value.line().startswith(f"pets: column 'photo', row 2: {why}")
     assert caught.value.mend == (
-        "replace the picture, or leave such rows out with 'drop_undecodable: true'"
+        "replace the picture, or leave it out (in a recipe: 'data: {drop_undecodable: true}')"
     )
     with pytest.raises(LoadError, match=r"picture b/2\.png: "):
         decode(cells.slice(0, 2), 8, 8, 3, names=["a/1.png", "b/2.png"])

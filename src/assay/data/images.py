@@ -36,7 +36,7 @@ _PLUGINS = {"WEBP": "WebP"}
 _MAGIC = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"RIFF", b"II*\x00", b"MM\x00*")
 #: rows taken out of a column at once: it bounds memory
 _ROWS = 1024
-_MEND = "replace the picture, or leave such rows out with 'drop_undecodable: true'"
+_MEND = "replace the picture, or leave it out (in a recipe: 'data: {drop_undecodable: true}')"
 
 
 class PictureError(ValueError):

@@ -184,7 +184,7 @@ class _Runner:
             )
         state.data_digest = dataset.digest
         if dataset.left_out:
-            self.progress.say(f"left out: {dataset.left_out:,} rows, pictures that do not decode")
+            self.progress.say(f"left out: {dataset.left_out:,} rows whose pictures do not decode")
         return dataset
 
     def describe(self) -> None:
