@@ -36,6 +36,7 @@ def test_a_record_holds_what_its_type_says(origin: Origin) -> None:
                 "structure_adds": [],
                 "structure_removes": [],
                 "notes": [],
+                "model": None,
             },
             "used": {},
             "subject": DIGEST,

@@ -104,6 +104,7 @@ def refusals(stage: Finetune, bench: Bench, context: Any) -> list[Any]:
     given = Capabilities(
         gives=frozenset(
             {"labels", "valid_split", "linear_layers", "token_inputs", "feature_inputs"}
+            | ({"inner_maps"} if bench.task.modality == "text" else set())
         )
     )
     declared = [(n, of(p, context)) for n, p in stage.parts()]
@@ -174,7 +175,7 @@ def check(chosen: list[tuple[str, str, int, Any]], bench: Bench, folder: Path) -
 def test_two_parts_compose_on_a_table(
     pair: tuple[Any, Any], table: Bench, in_home: Path, tmp_path: Path
 ) -> None:
-    if any(item[1] == "distillation" for item in pair) and not (in_home / "teacher").exists():
+    if any(getattr(item[3], "teacher", None) == "teacher" for item in pair) and not (in_home / "teacher").exists():
         save(table, in_home / "teacher")
     check(list(pair), table, tmp_path)
 
@@ -183,7 +184,7 @@ def test_two_parts_compose_on_a_table(
 def test_each_part_works_on_text(
     item: Any, text: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if item[1] == "distillation":
+    if getattr(item[3], "teacher", None) == "teacher":
         save(text, tmp_path / "teacher")
         monkeypatch.chdir(tmp_path)
     check([item], text, tmp_path)

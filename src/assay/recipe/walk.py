@@ -209,14 +209,8 @@ def walk(
                 estimate=estimate,
             )
         )
-        context = context.model_copy(
-            update={
-                "stage": index + 1,
-                "structures": structures,
-                "carried": carried,
-                "model": effect.model or context.model,
-            }
-        )
+        after = {"structures": structures, "model": effect.model or context.model}
+        context = context.model_copy(update={"stage": index + 1, "carried": carried, **after})
     return Walked(
         stages=tuple(stages),
         effects=tuple(effects),

@@ -91,12 +91,13 @@ def synthetic(model: Model, rows: int, stretch: float = 0.5) -> dict[str, torch.
 def kernel(stage: Answers, model: Model, context: RunContext, moving: set[str]) -> Kernel:
     """The kernel that this stage began with, else the fastest of those allowed."""
     part = next((p for p in stage.step if p.part_name == "precision"), None)
-    needs_full = any("full_precision" in of(p, context.plan).needs for _, p in stage.parts())
+    needs = {need for _, p in stage.parts() for need in of(p, context.plan).needs}
     options = tuning.kernels(
         model.network,
         part.mode if part is not None else "auto",
         part.memory_format if part is not None else "auto",
-        needs_full,
+        "full_precision" in needs,
+        "inner_maps" in needs,
     )
     chosen = tuning.remembered(options, context.used, context.work)
     seconds: dict[str, float] = {}

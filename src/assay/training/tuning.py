@@ -58,7 +58,11 @@ class Kernel:
 
 
 def kernels(
-    network: nn.Module, precision: str, memory_format: str, needs_full: bool
+    network: nn.Module,
+    precision: str,
+    memory_format: str,
+    needs_full: bool,
+    needs_maps: bool = False,
 ) -> list[Kernel]:
     """Every kernel that the settings and the network allow, the plainest first.
 
@@ -67,6 +71,7 @@ def kernels(
         precision: `auto`, `fp32` or `bf16`.
         memory_format: `auto`, `contiguous` or `channels_last`.
         needs_full: some part needs gradients in float32.
+        needs_maps: some part looks at maps of attention, which only `eager` computes.
     """
     precisions = {"fp32": ("fp32",), "bf16": ("bf16",)}.get(precision, ("fp32", "bf16"))
     if precision == "auto" and needs_full:
@@ -79,6 +84,8 @@ def kernels(
     attentions: tuple[str | None, ...] = (None,)
     if precision == "auto" and any(True for _ in _choosers(network)):
         attentions = ("eager", "sdpa")
+    if needs_maps and any(True for _ in _choosers(network)):
+        attentions = ("eager",)
     return [Kernel(p, c, a) for c in layouts for a in attentions for p in precisions]
 
 
