@@ -115,3 +115,13 @@ def test_a_folder_of_hugging_face_that_reads_images(digits: Dataset, tmp_path: P
 def test_a_resolution_is_for_images(digits: Dataset) -> None:
     with pytest.raises(UsageError, match="reads tabular"):
         build(ModelConfig, {"name": "mlp", "resolution": 8}, "model").architecture()
+
+
+def test_scaled_pixels_are_not_cached(digits: Dataset) -> None:
+    model = load(SMALL[0], digits)
+    moving = {name for name, _ in model.network.named_parameters()}
+    samples = [
+        {k: torch.from_numpy(v) for k, v in model.preprocessing.synthetic(n).items()}
+        for n in (3, 2)
+    ]
+    assert find_prefix(model.network, moving, samples) is None

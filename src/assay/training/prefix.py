@@ -119,6 +119,10 @@ class Prefix:
         self._kinds = [type(trace.outputs[n]) for n in self.before]
         self._fed: torch.Tensor | None = None
 
+    def weighs(self) -> bool:
+        """Whether anything before the cut has parameters."""
+        return any(True for module in self._earlier for _ in module.parameters())
+
     def freeze(self) -> None:
         """Put the prefix in evaluation mode (after `network.train()`)."""
         for module in self._earlier:
@@ -179,6 +183,8 @@ def find_prefix(network: nn.Module, moving: set[str], samples: list[Inputs]) -> 
         trace, _ = _trace(network, samples[0])
         for cut in _candidates(network, moving, trace)[:_TRIES]:
             prefix = Prefix(network, cut, trace)
+            if not prefix.weighs():
+                break  # what only scales pixels costs less than a cache of scaled pixels
             if all(_replays(network, prefix, inputs) for inputs in samples):
                 return prefix
         return None
