@@ -114,7 +114,7 @@ def test_damaged_files(small: Path, file: int, data: bytes, message: str) -> Non
     with pytest.raises(LoadError) as caught:
         build(DataConfig, "fashion-mnist").load(Path())
     assert caught.value.line().startswith(f"{small / FILES[file]}: the file {message}")
-    assert caught.value.mend.endswith("assay data fashion-mnist --fetch")
+    assert str(caught.value.mend).endswith("assay data fashion-mnist --fetch")
 
 
 # -- fetching ------------------------------------------------------------------------------------
