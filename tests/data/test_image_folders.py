@@ -92,6 +92,9 @@ def test_folders_of_splits(tmp_path: Path) -> None:
     assert {name: data.size(name) for name in data.splits} == {"train": 18, "valid": 2, "test": 6}
     assert all(str(name).startswith("Test/") for name in data.ids("test"))
     assert config.card(tmp_path).splits == ("train", "valid", "test")
+    no_more = build(DataConfig, {"path": "pets", "splits": {"valid": 0, "test": 0}})
+    assert no_more.card(tmp_path).splits == ("train", "test")
+    assert tuple(no_more.load(tmp_path).splits) == ("train", "test")
     fill(root / "val", "cat", "dog", n=1)
     data = load(root)
     assert {name: data.size(name) for name in data.splits} == {"train": 20, "valid": 2, "test": 6}
@@ -233,6 +236,13 @@ def test_a_data_set_saved_by_hugging_face(tmp_path: Path) -> None:
     assert data.inferred == ()
     assert data.table["img"].to_pylist() == [png(i) for i in range(20)]
     assert data.card.modality == "image"
+    # what a plan knows: the description says which columns are pictures
+    known = build(DataConfig, {"path": "hf", "label": "label"})
+    assert known.card(tmp_path).modality == "image"
+    without = build(DataConfig, {"path": "hf", "label": "label", "drop": ["img"]})
+    assert without.card(tmp_path).modality == "tabular"
+    (tmp_path / "hf" / "dataset_info.json").write_text("[")
+    assert known.card(tmp_path).modality == "tabular"
 
 
 def test_its_splits(tmp_path: Path) -> None:
@@ -241,6 +251,7 @@ def test_its_splits(tmp_path: Path) -> None:
     saved(root / "test", table(6))
     (root / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
     data = load(root, label="label")
+    assert build(DataConfig, {"path": "hf", "label": "label"}).card(tmp_path).modality == "image"
     assert data.column("test", "img").to_pylist() == [png(i) for i in range(6)]
 
 

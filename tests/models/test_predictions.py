@@ -91,6 +91,21 @@ def test_rows_come_in_three_forms(tmp_path: Path) -> None:
         as_table(5)
 
 
+def test_pictures_become_rows(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x.png").write_bytes(b"one")
+    (tmp_path / "a" / "b" / "y.JPG").write_bytes(b"two")
+    (tmp_path / "a" / "notes.txt").write_bytes(b"no")
+    assert as_table(tmp_path / "a").to_pylist() == [
+        {"file": "b/y.JPG", "image": b"two"},
+        {"file": "x.png", "image": b"one"},
+    ]
+    assert as_table(tmp_path / "a" / "x.png").to_pylist() == [{"file": "x.png", "image": b"one"}]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(LoadError, match="holds no pictures"):
+        as_table(tmp_path / "none")
+
+
 def test_batches_are_of_like_length_longest_first() -> None:
     batches = [list(b) for b in length_batches(np.array([3, 9, 3, 5]), 2)]
     assert batches == [[1, 3], [0, 2]]

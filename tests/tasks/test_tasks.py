@@ -12,7 +12,12 @@ from assay.data.schema import Column, Schema
 from assay.errors import LoadError, UsageError
 from assay.tasks.base import Task, infer
 
-NAMES = ["tabular-classification", "tabular-regression", "text-classification"]
+NAMES = [
+    "image-classification",
+    "tabular-classification",
+    "tabular-regression",
+    "text-classification",
+]
 
 
 def task(name: str) -> Task:
@@ -32,6 +37,7 @@ def context(task_: Task, model: str = "tabular", label: str | None = "y") -> Pla
 def test_the_tasks() -> None:
     assert registry.names("task") == NAMES
     assert {n: (task(n).modality, task(n).kind) for n in NAMES} == {
+        "image-classification": ("image", "classification"),
         "tabular-classification": ("tabular", "classification"),
         "tabular-regression": ("tabular", "regression"),
         "text-classification": ("text", "classification"),
@@ -127,6 +133,7 @@ def test_data_without_a_label_are_refused() -> None:
     ("card", "name"),
     [
         (DataCard(name="d", label="y", modality="text"), "text-classification"),
+        (DataCard(name="d", label="y", modality="image"), "image-classification"),
         (DataCard(name="d", label="y"), "tabular-classification"),
         (DataCard(name="d", label="y", classes=3), "tabular-classification"),
         (DataCard(name="d", label="y", classes=0), "tabular-regression"),
@@ -145,6 +152,7 @@ def schema(label: str, *features: str) -> Schema:
     ("known", "name"),
     [
         (schema("categorical", "numeric", "text"), "text-classification"),
+        (schema("categorical", "numeric", "text", "image"), "image-classification"),
         (schema("boolean", "numeric"), "tabular-classification"),
         (schema("numeric", "numeric"), "tabular-regression"),
         (schema("numeric", "numeric", "text"), "tabular-regression"),

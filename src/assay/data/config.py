@@ -184,7 +184,7 @@ class DataConfig(Config):
             name = self.name or Path(str(self.path)).name.split(".")[0]
             known = DataCard(name=name, modality="text" if self.text else "tabular")
             known = self._picture_card(known, base / str(self.path))
-        if sample is None or known.splits == ("train", "valid", "test"):
+        if known.splits == ("train", "valid", "test"):
             splits = ("train", "valid", "test") if self._given() else self.splits.names()
         else:
             splits = tuple(
@@ -207,10 +207,16 @@ class DataConfig(Config):
         )
 
     def _picture_card(self, card: DataCard, folder: Path) -> DataCard:
-        """The card with what a folder of images shows without a look into them."""
-        from assay.data.image_folders import LABEL, is_image_folder, split_folders
+        """The card with what a folder of images, or its description, shows; none is opened."""
+        from assay.data.image_folders import (
+            LABEL,
+            is_image_folder,
+            is_saved_with_images,
+            split_folders,
+        )
 
-        if any(column.kind == "image" for column in self.columns.values()):
+        said = any(column.kind == "image" for column in self.columns.values())
+        if said or is_saved_with_images(folder, self.drop):
             return card.model_copy(update={"modality": "image"})
         if self.label not in (None, LABEL) or not is_image_folder(folder):
             return card

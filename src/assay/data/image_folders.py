@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,6 +61,26 @@ def is_image_folder(path: Path) -> bool:
     splits = split_folders(path)
     roots = list(splits.values()) if splits is not None else [path]
     return any(is_picture(p) for root in roots for sub in _folders(root) for p in sub.iterdir())
+
+
+def is_saved_with_images(folder: Path, but: tuple[str, ...] = ()) -> bool:
+    """Whether a folder saved by Hugging Face's `save_to_disk` says that it holds pictures.
+
+    Args:
+        folder: the folder.
+        but: columns that do not count.
+    """
+    for path in sorted((*folder.glob("dataset_info.json"), *folder.glob("*/dataset_info.json"))):
+        try:
+            features = json.loads(path.read_bytes()).get("features") or {}
+        except (OSError, ValueError, AttributeError):
+            continue  # opening the data says what is wrong
+        if any(
+            isinstance(feature, dict) and feature.get("_type") == "Image" and name not in but
+            for name, feature in features.items()
+        ):
+            return True
+    return False
 
 
 def read_image_folder(path: Path) -> Source:
