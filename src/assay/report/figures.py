@@ -30,6 +30,7 @@ class Chart:
         wide: its SVG for a desk, in every language.
         narrow: its SVG for a phone, likewise; empty where the wide one serves.
         caption: what a reader should see in it.
+        across: how wide it is at a desk, in pixels.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Chart:
     wide: str
     narrow: str = ""
     caption: tuple[Phrase, ...] = ()
+    across: float = HALF
 
 
 def twice(
@@ -59,6 +61,7 @@ def twice(
         in_languages(f"{name}-w", lambda one: draw(one, wide, str(title), str(about))),
         in_languages(f"{name}-n", lambda one: draw(one, NARROW, str(title), str(about))),
         tuple(caption),
+        wide,
     )
 
 
@@ -100,9 +103,10 @@ class Panel:
     limit_text: Phrase | str = ""
 
 
-def _spread(
+def spread(
     values: Sequence[float], before: float = 0.12, after: float = 0.12
 ) -> tuple[float, float]:
+    """Ends of an axis: those of the values, and these shares of their span more on each side."""
     low, high = min(values), max(values)
     size = high - low or abs(high) or 1.0
     return low - before * size, high + after * size
@@ -143,7 +147,7 @@ def _dot_panel(one: Axes, panel: Panel, width: float, room: float) -> None:
     ends = [dot.value for dot in panel.dots]
     ends += [end for dot in panel.dots if dot.interval for end in dot.interval]
     ends += [panel.limit] if panel.limit is not None else []
-    one.set_xlim(*_spread(ends, 0.08, 0.08))
+    one.set_xlim(*spread(ends, 0.08, 0.08))
     one.set_ylim(len(panel.dots) - 0.5, -0.5)
     one.set_xticks([])
     one.set_yticks([])
@@ -193,7 +197,7 @@ def strip(
 
     Amounts (`from_zero`) are shown whole, shares of a whole around the limit.
     """
-    low, high = _spread([value, limit, *(interval or ())], 0.35, 0.35)
+    low, high = spread([value, limit, *(interval or ())], 0.35, 0.35)
     if from_zero and min(value, limit) >= 0:
         low, high = 0.0, 1.15 * max(value, limit, *(interval or ())) or 1.0
     colour = COLOURS["good" if good else "bad"]
@@ -250,18 +254,18 @@ def curves(
             )  # fmt: skip
             places.append((y[-1], line.label, colour))
         values = [y for line in lines for _, y in line.points]
-        one.set_ylim(*_spread(values, 0.06, 0.06))
+        one.set_ylim(*spread(values, 0.06, 0.06))
         one.yaxis.set_major_locator(MaxNLocator(4))
         one.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        one.yaxis.set_major_formatter(_ticks(percent))
+        one.yaxis.set_major_formatter(ticks(percent))
         one.grid(axis="y")
         one.margins(x=0.02)
         one.set_xlabel(plain(axis), labelpad=6)
-        _label_ends(one, places)
+        label_ends(one, places)
         return finish(figure, name, title, about)
 
 
-def _label_ends(one: Axes, places: list[tuple[float, Phrase | str, str]]) -> None:
+def label_ends(one: Axes, places: list[tuple[float, Phrase | str, str]]) -> None:
     """Names at the right ends of lines, moved apart where they would cover each other."""
     low, high = one.get_ylim()
     gap = 15 / 178 * (high - low)
@@ -333,83 +337,17 @@ def _confusion_cells(one: Axes, matrix: Sequence[Sequence[int]], small: bool) ->
                 Rectangle((column - 0.5 + across, row - 0.5 + down), 1 - 2 * across, 1 - 2 * down,
                           facecolor=colour, alpha=round(0.05 + 0.5 * share, 3), linewidth=0)
             )  # fmt: skip
-            if small and not count:
+            if not count and len(matrix) > 4:
                 continue
             write = partial(one.text, column, ha="center", va="center", color=COLOURS["ink"])
             if len(matrix) <= 4:
                 write(row - 0.09, f"{count:,}", fontsize=17, weight="bold")
                 write(row + 0.22, f"{100 * share:.1f}%", fontsize=12)
             else:
-                write(row, f"{count:,}", fontsize=9.0 if small else 12.0)
+                write(row, f"{count:,}", fontsize=10.0 if small else 12.0)
 
 
-def unit_square(
-    lines: Sequence[Sequence[tuple[float, float]]],
-    marked: bool,
-    words: tuple[Phrase, Phrase, Phrase],
-    name: str,
-    width: float,
-    title: str,
-    about: str,
-) -> str:
-    """Curves in the unit square beside its diagonal: ROC, or reliability.
-
-    `lines` holds the points (x, y) of each curve, all from 0 to 1; they are `marked` or not.
-    `words` are those of the x axis, the y axis and the diagonal.
-    """
-    side = min(width - 60, 330.0)
-    with drawing(width, side + 52) as figure:
-        one = axes(figure, 50, 44, width - 50 - side, 8)
-        one.plot([0, 1], [0, 1], color=COLOURS["other"], linewidth=1.2, dashes=(3, 3))
-        alone = len(lines) == 1
-        for points in lines:
-            x, y = zip(*points, strict=True)
-            if alone and not marked:
-                one.fill_between(x, y, 0, color=COLOURS["model"], alpha=0.1, linewidth=0)
-            one.plot(x, y, color=COLOURS["model"], linewidth=2.2 if alone else 1.4, clip_on=False,
-                     alpha=1 if alone else 0.7, marker="o" if marked else None, markersize=7,
-                     markeredgecolor=COLOURS["paper"], markeredgewidth=1.2)  # fmt: skip
-        one.text(0.72, 0.68, plain(words[2], 20), color=COLOURS["muted"], va="top")
-        one.set_xlim(0, 1)
-        one.set_ylim(0, 1)
-        one.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-        one.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-        one.grid()
-        one.set_xlabel(plain(words[0]), labelpad=5)
-        one.set_ylabel(plain(words[1]), labelpad=5)
-        return finish(figure, name, title, about)
-
-
-def scatter(
-    points: Sequence[tuple[float, float]],
-    words: tuple[Phrase, Phrase],
-    name: str,
-    width: float,
-    title: str,
-    about: str,
-) -> str:
-    """Points (true, predicted) beside the diagonal; `words` name the axes."""
-    from matplotlib.ticker import MaxNLocator
-
-    side = min(width - 76, 330.0)
-    ends = _spread([end for point in points for end in point], 0.04, 0.04)
-    with drawing(width, side + 52) as figure:
-        one = axes(figure, 66, 44, width - 66 - side, 8)
-        one.plot(ends, ends, color=COLOURS["other"], linewidth=1.2, dashes=(3, 3))
-        x, y = zip(*points, strict=True)
-        one.plot(x, y, "o", color=COLOURS["model"], markersize=4, alpha=0.45, markeredgewidth=0)
-        one.set_xlim(*ends)
-        one.set_ylim(*ends)
-        for axis in (one.xaxis, one.yaxis):
-            axis.set_major_locator(MaxNLocator(4))
-            axis.set_major_formatter(_ticks(False))
-        one.grid()
-        one.set_xlabel(plain(words[0]), labelpad=5)
-        one.set_ylabel(plain(words[1]), labelpad=5)
-        return finish(figure, name, title, about)
-
-
-def _ticks(percent: bool) -> FuncFormatter:
+def ticks(percent: bool) -> FuncFormatter:
     """Numbers on an axis: 1,500 or 84%."""
     from matplotlib.ticker import FuncFormatter
 

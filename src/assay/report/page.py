@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from assay.files import write_bytes
 from assay.report import sections
 from assay.report.answer import answer
-from assay.report.pictures import baseline_chart, error_charts, learning_charts, mistakes
+from assay.report.figures import THIRD
+from assay.report.pictures import baseline_chart, error_charts, learning_charts
 from assay.report.reading import RunFiles, as_map, read_run
 from assay.report.strings import LANGUAGE, LANGUAGES, Phrase, say
 from assay.report.timeline import EVENTS, Track, tracks
+from assay.report.trust import calibrations, mistakes, transfers
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -95,7 +97,10 @@ def view(run: RunFiles) -> Mapping[str, Any]:
         "more_learning": more_learning,
         "errors": errors,
         "errors_stage": errors_stage,
+        "errors_three": len(errors) == 3 and all(chart.across == THIRD for chart in errors),
         "mistakes": mistakes(run),
+        "calibrations": calibrations(run),
+        "transfers": transfers(run),
         "cost": sections.cost(run, found),
         "data": sections.data(run),
         "recipe": sections.coloured(run.recipe_text),
@@ -116,7 +121,9 @@ def _contents(shown: Mapping[str, Any], found: list[Track]) -> list[tuple[str, P
         "numbers": bool(shown["numbers"]),
         "claims": bool(found or shown["stages"]),
         "learning": bool(shown["learning"]),
-        "errors": bool(shown["errors"]),
+        "errors": bool(shown["errors"] or shown["mistakes"]),
+        "calibration": bool(shown["calibrations"]),
+        "transfer": bool(shown["transfers"]),
         "cost": bool(shown["cost"]),
         "data": bool(shown["data"].facts or shown["data"].reads),
         "recipe": bool(shown["recipe"]),

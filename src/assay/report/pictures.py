@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -24,20 +23,19 @@ from assay.report.figures import (
     confusion,
     curves,
     dots,
-    scatter,
     twice,
-    unit_square,
 )
 from assay.report.numbers import less_is_better, metric_of, number, pair, parse_bound, shown
 from assay.report.reading import RunFiles, StageEntry, as_index, as_list, as_map
+from assay.report.squares import scatter, unit_square
 from assay.report.strings import Phrase, chain, kind_name, say
 from assay.report.timeline import kind_of, unit_of, value_of
+from assay.report.trust import bins_of, kept, reliability_chart
 
 #: metrics of a curve that are shares of rows
 PERCENTAGES = {"accuracy", "balanced_accuracy", "sensitivity", "specificity", "ppv"}
-#: most panels of the baseline chart, classes of a picture, points of a curve, stages with curves,
-#: mistakes
-PANELS, CLASSES, POINTS, STAGES, MISTAKES = 3, 12, 60, 6, 5
+#: most panels of the baseline chart, classes of a picture, points of a curve, stages with curves
+PANELS, CLASSES, POINTS, STAGES = 3, 12, 60, 6
 
 
 def headline_claims(run: RunFiles) -> list[Mapping[str, Any]]:
@@ -200,9 +198,13 @@ def thinned(
 
 def error_charts(run: RunFiles) -> tuple[list[Chart], int]:
     """Confusion matrix, ROC and reliability of the newest audit that kept them; its stage."""
+    calibrated = any(True for _ in kept(run, "calibration"))
     for (stage, _), evidence in reversed(list(run.evidence.items())):
-        width = _room(evidence)
-        parts = (_confusion, _roc, _reliability, _scatter)
+        width = _room(evidence, calibrated)
+        parts = [_confusion, _roc, _reliability, _scatter]
+        if calibrated:
+            # those pictures stand in a section of their own
+            parts.remove(_reliability)
         made = (part(evidence, width) for part in parts)
         found = [chart for chart in made if chart]
         if found:
@@ -210,11 +212,11 @@ def error_charts(run: RunFiles) -> tuple[list[Chart], int]:
     return [], 0
 
 
-def _room(evidence: Mapping[str, Any]) -> float:
+def _room(evidence: Mapping[str, Any], calibrated: bool) -> float:
     """How wide each chart of errors may be: three small ones stand side by side."""
     classes = len(as_list(as_map(evidence.get("confusion")).get("labels")))
-    both = all(len(_square_points(evidence.get(key))) > 1 for key in ("curve_roc", "reliability"))
-    return THIRD if both and 0 < classes <= 4 else HALF
+    both = all(len(as_list(evidence.get(key))) > 1 for key in ("curve_roc", "reliability"))
+    return THIRD if both and 0 < classes <= 4 and not calibrated else HALF
 
 
 def folded(
@@ -301,14 +303,9 @@ def _roc(evidence: Mapping[str, Any], width: float) -> Chart | None:
 
 
 def _reliability(evidence: Mapping[str, Any], width: float) -> Chart | None:
-    points = _square_points(evidence.get("reliability"))
-    if len(points) < 2:
-        return None
-    words = (say("errors.predicted_p"), say("errors.observed"), say("errors.perfect"))
-    return twice(
-        "reliability", say("errors.reliability"), say("errors.reliability_about"),
-        partial(unit_square, [points], True, words), width,
-    )  # fmt: skip
+    n, units = evidence.get("n"), evidence.get("units")
+    bins = bins_of(evidence.get("reliability"), intervals=n is not None and n == units)
+    return reliability_chart("reliability", bins, width, say("errors.reliability"))
 
 
 def _scatter(evidence: Mapping[str, Any], width: float) -> Chart | None:
@@ -320,30 +317,3 @@ def _scatter(evidence: Mapping[str, Any], width: float) -> Chart | None:
         "scatter", say("errors.scatter"), say("errors.scatter_about", n=f"{len(points):,}"),
         partial(scatter, points, words), width,
     )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """A wrong prediction that the model was sure of."""
-
-    id: str
-    label: str
-    prediction: str
-    probability: str
-
-
-def mistakes(run: RunFiles) -> list[Mistake]:
-    """The most confident mistakes of the newest audit; none of private data."""
-    if run.private:
-        return []
-    found = (e["mistakes"] for e in reversed(list(run.evidence.values())) if e.get("mistakes"))
-    rows = [as_map(row) for row in as_list(next(found, None))][:MISTAKES]
-    return [
-        Mistake(
-            id=str(row.get("id", "")),
-            label=str(row.get("label", "")),
-            prediction=str(row.get("prediction", "")),
-            probability=shown(row.get("probability"), "fraction"),
-        )
-        for row in rows
-    ]

@@ -27,6 +27,9 @@ _YAML_LINE = re.compile(
     r"(?P<indent>\s*(?:- +)*)(?P<key>[^\s#'\"{}\[\],&*!|>%@`-][^#'\"{}\[\],]*?)(?P<colon>:)(?= |$)"
 )
 
+#: splits in a reader's order; others follow by name
+_SPLITS = {"train": 0, "valid": 1, "test": 2}
+
 
 @dataclass(frozen=True)
 class Value:
@@ -158,6 +161,7 @@ def data(run: RunFiles) -> DataSection:
     told = [r for r in reads if r.sort == "disclosure"]
     unique = {(r.split, r.stage.index): r for r in told}
     rows = as_map(run.data.get("split_rows"))
+    rows = dict(sorted(rows.items(), key=lambda item: (_SPLITS.get(item[0], len(_SPLITS)), item)))
     total = sum(rows.values()) or 1
     return DataSection(
         facts=_data_facts(run),
