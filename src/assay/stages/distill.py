@@ -89,7 +89,8 @@ class Distill(TrainingStage):
             return plain.model_copy(update={"adds": adds, "keeps": keeps, "notes": notes})
         here = self._with_student(context)
         plain = super().effects(here)
-        kept = plain.keeps if self.teacher == _CURRENT else ()
+        # another network with a history of its own brings spends that nobody has added up
+        kept = plain.keeps if self.teacher == _CURRENT and self._folder() is None else ()
         gone = tuple(s for s in context.structures if s not in here.structures and s != "head")
         new = tuple(s for s in here.structures if s not in context.structures and s != "head")
         return plain.model_copy(
@@ -200,7 +201,7 @@ class Distill(TrainingStage):
                 mend=f"choose a {context.data.modality} model",
             )
         structures: tuple[str, ...] = ("head",)
-        folder = None if self.student.architecture() is not None else self._folder()
+        folder = self._folder()
         if folder is not None:
             from assay.files import read_json
 
@@ -210,7 +211,8 @@ class Distill(TrainingStage):
 
     def _folder(self) -> Path | None:
         """The student's folder, where it is a model of assay."""
-        assert self.student is not None
+        if self.student is None or self.student.architecture() is not None:
+            return None
         folder = self.student.folder(Path.cwd())
         return folder if folder is not None and (folder / "head.json").is_file() else None
 
