@@ -32,6 +32,7 @@ from assay.training.objectives.attention import (
     transfer,
 )
 from assay.training.parts import MODEL
+from assay.training.tuning import attention_of
 
 
 def maps(seed: int, n: int = 3, size: int = 4) -> torch.Tensor:
@@ -130,11 +131,11 @@ def test_the_last_layer_of_a_transformer_is_compared_padding_apart(texts: Bench)
 
 
 def test_the_teacher_s_own_choice_of_attention_comes_back(texts: Bench) -> None:
-    before = texts.model.network.backbone.config._attn_implementation
+    before = attention_of(texts.model.network)
     one = job(texts)
     one.step()
     one.close()
-    assert texts.model.network.backbone.config._attn_implementation == before == "sdpa"
+    assert attention_of(texts.model.network) == before == "sdpa"
 
 
 def test_maps_of_channels_of_a_convolutional_network(images: Bench) -> None:

@@ -146,9 +146,10 @@ def test_the_loss_is_the_distance_to_the_teachers_states(found: Bench) -> None:
     with one.evaluating():
         batch, _ = one.source.next(one.source.init(), one.model)
         losses, _ = one.objective(batch, training=True)
-        network = found.model.network.eval()
+        network: Any = found.model.network.eval()
         theirs = network.pool(network.backbone(**batch.inputs))
-        (project,) = one.networks[PLAYER]
+        projections: Any = one.networks[PLAYER]
+        (project,) = projections
         expected = (project(theirs) - theirs).square().mean(dim=1)
     torch.testing.assert_close(losses[MODEL], expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(losses[PLAYER], losses[MODEL])

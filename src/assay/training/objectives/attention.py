@@ -234,7 +234,7 @@ def transfer(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
     """
     from torch.nn import functional
 
-    size = [min(a, b) for a, b in zip(ours.shape[1:], theirs.shape[1:], strict=True)]
+    size = (min(ours.shape[1], theirs.shape[1]), min(ours.shape[2], theirs.shape[2]))
     flat = [
         functional.normalize(functional.adaptive_avg_pool2d(value[:, None], size).flatten(1), dim=1)
         for value in (ours, theirs)

@@ -191,10 +191,11 @@ def distance(
     if ours.dim() != theirs.dim():
         ours, theirs = _vectors(ours, mask), _vectors(theirs, mask)
     if ours.dim() == 4:
-        size = [min(a, b) for a, b in zip(ours.shape[2:], theirs.shape[2:], strict=True)]
+        size = (min(ours.shape[2], theirs.shape[2]), min(ours.shape[3], theirs.shape[3]))
         ours = functional.adaptive_avg_pool2d(ours, size)
         theirs = functional.adaptive_avg_pool2d(theirs, size)
-        return (project(ours) - theirs).square().mean(dim=(1, 2, 3))
+        rows: torch.Tensor = (project(ours) - theirs).square().mean(dim=(1, 2, 3))
+        return rows
     found: torch.Tensor = (project(ours) - theirs).square().mean(dim=-1)
     if found.dim() == 1:
         return found
