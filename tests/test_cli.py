@@ -571,6 +571,8 @@ def test_compare_two_models(runs: Path, assay: Any) -> None:
     assert "both decide alike on 100.0% of the rows" in lines
     assert all("differs" not in line for line in lines)
     assert assay("compare", "a", "b", "--split", "tset").code == 4
+    assert assay("compare", "a", "b", "--html", "c.html").out.splitlines()[-1] == "c.html"
+    assert "<h1" in Path("c.html").read_text(encoding="utf-8")
 
 
 def test_compare_refuses_other_data(runs: Path, assay: Any) -> None:

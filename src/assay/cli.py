@@ -244,17 +244,23 @@ def compare(
         str | None,
         typer.Option("--data", metavar="PATH", help="Where the data are now, if moved."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", metavar="FILE", help="Write a page of the comparison too."),
+    ] = None,
     threads: Threads = None,
     json_: Json = False,
 ) -> int:
     """Compare two models on the same rows: paired differences with intervals."""
     from assay.recipe import command
 
-    result = command.compare(a, b, split=split, data=data, threads=threads)
+    result = command.compare(a, b, split=split, data=data, html=html, threads=threads)
     if json_:
         _print_json(result.as_json())
     else:
         print("\n".join(result.lines()))
+        if html is not None:
+            print(html)
     return 0
 
 

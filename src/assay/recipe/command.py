@@ -248,9 +248,15 @@ def _id_column(folder: Path) -> str | None:
 
 
 def compare(
-    a: Path, b: Path, *, split: str | None, data: str | None, threads: int | None
+    a: Path,
+    b: Path,
+    *,
+    split: str | None,
+    data: str | None,
+    html: Path | None = None,
+    threads: int | None,
 ) -> Comparison:
-    """Compare two models on the same rows.
+    """Compare two models on the same rows, and write a page of it to `html`, where one is given.
 
     Raises:
         AssayError: they are not of one task and one data set, or cannot be loaded.
@@ -258,7 +264,12 @@ def compare(
     prepare(threads)
     from assay.recipe.compare import compare as compare_models
 
-    return compare_models(a, b, split=split, data=data)
+    found = compare_models(a, b, split=split, data=data)
+    if html is not None:
+        from assay.report.comparison import write_comparison
+
+        write_comparison(found.as_json(), html)
+    return found
 
 
 def report(folder: Path) -> Path:

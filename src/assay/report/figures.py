@@ -218,6 +218,43 @@ def strip(
         return finish(figure, name, title, about)
 
 
+def balance(
+    value: float,
+    interval: tuple[float, float],
+    up: bool,
+    better: str,
+    name: str,
+    title: str,
+    about: str,
+) -> str:
+    """One paired difference: zero in the middle, what is better to the right.
+
+    Args:
+        value: b - a.
+        interval: of the difference.
+        up: whether more is better.
+        better: `a`, `b` or `neither` is shown to be better.
+        name: as for `finish`.
+        title: likewise.
+        about: likewise.
+    """
+    sign = 1.0 if up else -1.0
+    reach = 1.15 * max(abs(value), *map(abs, interval)) or 1.0
+    colour = COLOURS[{"a": "second", "b": "model"}.get(better, "other")]
+    with drawing(220, 26) as figure:
+        one = axes(figure, 2, 2, 2, 2)
+        one.axis("off")
+        one.set_xlim(-reach, reach)
+        one.set_ylim(0, 1)
+        one.plot([-reach, reach], [0.5, 0.5], color=COLOURS["line"], linewidth=2)
+        one.plot([0, 0], [0.02, 0.98], color=COLOURS["ink"], linewidth=1.4)
+        one.plot([sign * end for end in interval], [0.5, 0.5], color=colour, linewidth=5,
+                 alpha=0.45, solid_capstyle="butt")  # fmt: skip
+        one.plot([sign * value], [0.5], marker="o", markersize=10, color=colour,
+                 markeredgecolor=COLOURS["paper"], markeredgewidth=1.5)  # fmt: skip
+        return finish(figure, name, title, about)
+
+
 @dataclass(frozen=True)
 class Line:
     """One line of a curve: label, points `[(x, y)]`, and whether it is the one to look at."""

@@ -66,6 +66,18 @@ def templates(escape: bool) -> Environment:
     return made
 
 
+def frame() -> Mapping[str, Any]:
+    """What every page shows: languages, style, the name that charts are let through by."""
+    from markupsafe import Markup
+
+    return {
+        "language": LANGUAGE,
+        "languages": LANGUAGES,
+        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
+        "safe": Markup,
+    }
+
+
 def render(run: RunFiles) -> str:
     """The page of a run."""
     return templates(escape=True).get_template("report.html.j2").render(view(run))
@@ -73,18 +85,15 @@ def render(run: RunFiles) -> str:
 
 def view(run: RunFiles) -> Mapping[str, Any]:
     """Everything the template shows."""
-    from markupsafe import Markup
-
     found = tracks(run)
     happened = {cell.event for track in found for cell in track.cells}
     learning, more_learning = learning_charts(run)
     errors, errors_stage = error_charts(run)
     shown = {
+        **frame(),
         "run": run,
-        "language": LANGUAGE,
-        "languages": LANGUAGES,
-        "style": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        "safe": Markup,
+        "title": say("page.title", recipe=run.recipe_name),
+        "kind": say("page.report"),
         "facts": sections.facts(run),
         "answer": answer(run),
         "numbers": sections.numbers(run),

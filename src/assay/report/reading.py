@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ from typing import Any
 
 from assay.errors import ArtefactError, LoadError
 from assay.files import canonical_json, parse_json, read_json
+from assay.report.logs import lines, text, wall_times
 
 #: files of which at least one makes a folder a run folder
 _MARKS = ("recipe.yaml", "plan.json", "claims.json", "environment.json", "metrics.jsonl", "model")
@@ -182,12 +181,12 @@ def read_run(folder: Path) -> RunFiles:
             where=str(folder),
             mend="name a folder that a run made",
         )
-    recipe_text = _text(folder / "recipe.yaml")
+    recipe_text = text(folder / "recipe.yaml")
     recipe = _yaml(recipe_text)
     plan = _optional_json(folder / "plan.json")
     claims = _optional_json(folder / "claims.json")
     origin, recorded, history, count = _passport(folder / "model" / "claims.jsonl")
-    seconds = _seconds(_lines(folder / "timings.jsonl"))
+    seconds = wall_times(lines(folder / "timings.jsonl"))
     place = folder.resolve()
     recipe_name = str(recipe.get("name") or origin.get("recipe") or place.parent.name or place.name)
     ok = claims.get("ok")
@@ -202,7 +201,7 @@ def read_run(folder: Path) -> RunFiles:
         data=_data(origin, plan, recipe),
         task=_part_name(plan.get("task") or recipe.get("task")),
         stages=_stages(recorded or _maps(plan.get("stages")) or _recipe_stages(recipe), seconds),
-        metrics=tuple(_lines(folder / "metrics.jsonl")),
+        metrics=tuple(lines(folder / "metrics.jsonl")),
         evidence=_evidence(folder / "evidence"),
         claims=_maps(claims["claims"]) if "claims" in claims else _claims_of(history),
         require=_maps(claims.get("require")),
@@ -212,15 +211,24 @@ def read_run(folder: Path) -> RunFiles:
     )
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise LoadError(
-            f"cannot read: {error.strerror}", where=str(path), mend="make it readable"
-        ) from error
+def read_model(folder: Path) -> RunFiles:
+    """What a model folder alone says: its passport. No claim has a status: nobody computed one.
+
+    Raises:
+        ArtefactError: the passport is damaged.
+    """
+    origin, recorded, history, count = _passport(folder / "claims.jsonl")
+    return RunFiles(
+        folder=folder.name,
+        recipe_name=str(origin.get("recipe") or folder.name),
+        run=folder.name,
+        model=_model(origin, {}, {}),
+        data=_data(origin, {}, {}),
+        stages=_stages(recorded, {}),
+        claims=_claims_of(history),
+        history=history,
+        passport=(count, _head(folder / "head.json")),
+    )
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:
@@ -234,19 +242,6 @@ def _yaml(text: str) -> Mapping[str, Any]:
         return as_map(yaml.safe_load(text))
     except (yaml.YAMLError, RecursionError):
         return {}
-
-
-def _lines(path: Path) -> list[Mapping[str, Any]]:
-    """The JSON lines of a log; a line that a kill cut short is no reason to show nothing."""
-    found = []
-    for line in _text(path).splitlines():
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, Mapping):
-            found.append(value)
-    return found
 
 
 def _model(
@@ -310,22 +305,6 @@ def _stages(
     return tuple(sorted(found, key=lambda stage: stage.index))
 
 
-def _seconds(lines: list[Mapping[str, Any]]) -> dict[int, float]:
-    """Wall time by stage: the sum of its own lines, or else of those of its steps and epochs."""
-    whole: dict[int, float] = {}
-    parts: dict[int, float] = {}
-    for line in lines:
-        index = as_index(line.get("stage"))
-        time = line.get("seconds", line.get("wall_seconds"))
-        if index is None or isinstance(time, bool) or not isinstance(time, (int, float)):
-            continue
-        if not math.isfinite(time):
-            continue
-        into = parts if {"epoch", "step"} & set(line) else whole
-        into[index] = into.get(index, 0.0) + float(time)
-    return parts | whole
-
-
 def _evidence(folder: Path) -> dict[tuple[int, str], Mapping[str, Any]]:
     found = {}
     for path in folder.glob("*.json") if folder.is_dir() else ():
@@ -352,9 +331,9 @@ def _passport(path: Path) -> Passport:
     origin: Mapping[str, Any] = {}
     stages: list[Mapping[str, Any]] = []
     history: list[tuple[int, Mapping[str, Any]]] = []
-    lines = [line for line in _text(path).splitlines() if line.strip()]
+    written = [line for line in text(path).splitlines() if line.strip()]
     before = 0
-    for place, line in enumerate(lines, 1):
+    for place, line in enumerate(written, 1):
         record = _record(parse_json(line, f"{path}:{place}"), f"{path}:{place}")
         body = as_map(record.get(str(record.get("type"))))
         if record.get("type") == "origin":
@@ -364,7 +343,7 @@ def _passport(path: Path) -> Passport:
         elif record.get("type") == "claim":
             history.append((len(stages) - 1, as_map(body.get("claim"))))
     placed = tuple({**stage, "index": n - before} for n, stage in enumerate(stages))
-    return origin, placed, tuple((n - before, claim) for n, claim in history), len(lines)
+    return origin, placed, tuple((n - before, claim) for n, claim in history), len(written)
 
 
 def _record(line: Any, where: str) -> Mapping[str, Any]:
