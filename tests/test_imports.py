@@ -45,6 +45,7 @@ PART_PACKAGES = (
     "assay.training.parameters",
     "assay.training.steps",
     "assay.training.places",
+    "assay.training.augmentations",
     "assay.models.structures",
     "assay.models.architectures",
     "assay.audit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,15 @@ def text_bench(base: Path, dropout: float = 0.1) -> Bench:
         max_length=16,
     )
     return bench(DataConfig(path="reviews.jsonl", label="label", text=("text",)), model, base)
+
+
+def image_bench(base: Path, train: int = 24) -> Bench:
+    """A small convolutional network on a few digits of 8 by 8 pixels."""
+    sizes = {"widths": [3, 4], "depth": 1}
+    found = bench(DataConfig(name="digit-images"), ModelConfig(name="cnn", settings=sizes), base)
+    few = found.dataset.sample("train", train, 1).sample("valid", 8, 1).sample("test", 8, 1)
+    # as if there were no other digits: a data set of its own, none that was divided anew
+    return Bench(replace(few, origin=None), found.model, found.task)
 
 
 def origin_of(found: Bench) -> Origin:

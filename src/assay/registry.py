@@ -26,6 +26,7 @@ KINDS: dict[str, str] = {
     "parameters": "assay.training.parameters",
     "step": "assay.training.steps",
     "place": "assay.training.places",
+    "augmentation": "assay.training.augmentations",
     "structure": "assay.models.structures",
     "architecture": "assay.models.architectures",
     "audit": "assay.audit",

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import Bench, table_bench, text_bench, write_reviews, write_table, write_tokenizer
+from tests.tiny import (
+    Bench,
+    image_bench,
+    table_bench,
+    text_bench,
+    write_reviews,
+    write_table,
+    write_tokenizer,
+)
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +37,12 @@ def table(home: Path) -> Bench:
 def text(home: Path) -> Bench:
     """A two-layer BERT on short reviews."""
     return text_bench(home)
+
+
+@pytest.fixture(scope="session")
+def images(home: Path) -> Bench:
+    """A convolutional network on digits."""
+    return image_bench(home)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ PROPERTIES: dict[str, str] = {
     "scalar_output": "the network gives one real number a row",
     "token_inputs": "inputs are token ids",
     "feature_inputs": "inputs are real features",
+    "pixel_inputs": "inputs are images",
     "valid_split": "there are validation rows apart from the training rows",
     "linear_layers": "the network has linear layers",
     "dense_weights": "every weight may take any value",
@@ -34,6 +35,7 @@ PROPERTIES: dict[str, str] = {
     "inner_maps": "the network has maps of attention or of channels inside",
     "moving_trunk": "weights below the head move",
     "one_optimiser": "exactly one optimiser takes the step",
+    "one_mixture": "an image is made of two rows at most",
 }
 
 
@@ -73,6 +75,7 @@ _BY_DEFAULT = frozenset(
         "full_precision",
         "one_rate_schedule",
         "one_optimiser",
+        "one_mixture",
         "sgd_updates",
         "moving_trunk",
     }

@@ -38,6 +38,9 @@ class TrainingStage(Stage):
         parameters: which parameters move.
         step: how a step is taken.
         place: where it runs.
+        augment: other views of the images, in training only, in the order written.
+        cached_views: 0 shows new views in every epoch; K draws K views of each image once, so that
+            a frozen prefix runs K times for an image, however many epochs there are.
         epochs: passes over the training rows (may be a fraction).
         batch: rows a batch.
         curves: measure the validation split after each epoch.
@@ -48,6 +51,8 @@ class TrainingStage(Stage):
     parameters: Annotated[Any, PartField("parameters", default="full")] = None
     step: Annotated[Any, PartField("step", many=True, default={"adamw": {"lr": 1e-3}})] = None
     place: Annotated[Any, PartField("place", default="local")] = None
+    augment: Annotated[Any, PartField("augmentation", many=True)] = None
+    cached_views: int = Field(default=0, ge=0, le=256)
     epochs: float = Field(default=3, gt=0)
     batch: int = Field(default=32, ge=1)
     curves: bool = True
@@ -57,6 +62,10 @@ class TrainingStage(Stage):
     def _the_parts_make_a_step(self) -> Self:
         if not self.objective:
             raise ValueError("nothing to learn; name a term of the objective, such as supervised")
+        batches = [part.part_name for part in self.augment if not part.single]
+        if self.cached_views and (batches or not self.augment):
+            why = f"{batches[0]} makes other batches" if batches else "nothing is augmented"
+            raise ValueError(f"{why}, so there are no views to cache; leave out cached_views")
         for step in (self.step, *(player.step for player in self.players.values())):
             for refusal in check_step(step):
                 raise ValueError(f"{refusal.what}; {refusal.mend}")
@@ -80,6 +89,7 @@ class TrainingStage(Stage):
         return [
             *((f"objective.{p.part_name}", p) for p in self.objective),
             (f"parameters.{self.parameters.part_name}", self.parameters),
+            *((f"augment.{p.part_name}", p) for p in self.augment),
             *((f"step.{p.part_name}", p) for p in self.step),
             (f"place.{self.place.part_name}", self.place),
         ]

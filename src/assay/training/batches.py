@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -20,6 +20,9 @@ class Batch:
         n_units: number of units, U.
         plain: each row is a unit of its own and weighs 1, so that losses of rows are those of
             units as they stand.
+        mixture: for images made of two rows: index within the batch of the other row `[N]`, and the
+            share of the row itself `[N]` in [0, 1]. Every term's loss is then the shared sum of
+            the losses with the row's own target and with the other's.
         extras: row-aligned tensors a term asked for (cached teacher outputs, ...).
     """
 
@@ -30,10 +33,25 @@ class Batch:
     units: torch.Tensor
     n_units: int
     plain: bool = False
+    mixture: tuple[torch.Tensor, torch.Tensor] | None = None
     extras: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.rows.shape[0])
+
+
+def partnered(batch: Batch) -> Batch:
+    """The same inputs with the targets of each row's partner in the mixture."""
+    if batch.mixture is None:
+        raise ValueError("expected a batch with a mixture")
+    partner = batch.mixture[0]
+    return replace(
+        batch,
+        targets=batch.targets[partner],
+        rows=batch.rows[partner],
+        extras={name: value[partner] for name, value in batch.extras.items()},
+        mixture=None,
+    )
 
 
 def to_units(rows: torch.Tensor, units: torch.Tensor, n_units: int) -> torch.Tensor:

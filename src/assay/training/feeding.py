@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -11,6 +11,9 @@ import torch
 from assay.training.prefix import Cache, Inputs, Prefix, fill
 from assay.training.sources import RowSource
 from assay.training.tuning import Kernel
+
+#: (inputs, their rows) -> what is shown instead
+View = Callable[[Inputs, torch.Tensor], Inputs]
 
 #: key under which a cached prefix output travels with a batch's inputs
 _FED = "__prefix__"
@@ -31,22 +34,34 @@ class Feeder:
         self._kernel, self._folder = kernel, folder
         self._caches: list[Cache] = []
 
-    def feed_source(self, source: RowSource) -> None:
-        """Run the prefix over all rows of a source; its batches carry the outputs from now on."""
+    def feed_source(self, source: RowSource, views: list[View] | None = None) -> None:
+        """Run the prefix over all rows of a source; its batches carry the outputs from now on.
+
+        Args:
+            source: the rows.
+            views: what is shown of each row instead of itself, one cache each; an epoch is fed
+                from one of them, in turn.
+        """
         encoded = source.encoded
         lengths = encoded.lengths() if encoded.offsets is not None else None
         network = self.prefix.network
         training = network.training
         network.eval()
-        with self._kernel.autocast():
-            cache = fill(self.prefix, source.plain_collate, lengths, len(encoded), self._folder)
+        caches = []
+        for view in views or [lambda inputs, rows: inputs]:
+
+            def seen(rows: torch.Tensor, view: View = view) -> Inputs:
+                return view(source.plain_collate(rows), rows)
+
+            with self._kernel.autocast():
+                caches.append(fill(self.prefix, seen, lengths, len(encoded), self._folder))
         network.train(training)
-        self._caches.append(cache)
+        self._caches += caches
 
         def collate(rows: torch.Tensor) -> Inputs:
             inputs = source.plain_collate(rows)
             longest = max((v.shape[1] for v in inputs.values() if v.dim() > 1), default=None)
-            inputs[_FED] = cache.get(rows, longest)
+            inputs[_FED] = caches[source.epoch % len(caches)].get(rows, longest)
             return inputs
 
         source.collate = collate

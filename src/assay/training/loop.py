@@ -4,7 +4,7 @@
     place.run(job):
         until job.done:
             job.step():
-                for each micro-batch from the source:              (where from)
+                for each micro-batch from the source, augmented:   (where from)
                     rows   = each term's losses of rows             (what is learnt)
                     units  = rows summed by privacy unit            (law 1)
                     engine adds d(sum of units)/d(parameters) to each player's gradient [1, P]
@@ -37,6 +37,7 @@ from assay.training.batches import Batch, to_units
 from assay.training.capture import capturing
 from assay.training.checkpoint import Checkpoints
 from assay.training.meter import Meter
+from assay.training.mixing import losses_of
 from assay.training.parts import MODEL, Answers, Call, Setup
 from assay.training.teachers import record as record_teachers
 from assay.training.tuning import attention_of, use_attention
@@ -127,7 +128,7 @@ class Job:
             torch.default_generator.manual_seed(
                 (self._base_seed + self.steps_done * self._accumulate + index) % (1 << 62)
             )
-            losses, logged = self.objective(batch, training=True)
+            losses, logged = self.objective(self.augmented(batch, index), training=True)
             for name, loss in self._engine.backward(losses, rows, self._flats).items():
                 key = "loss" if name == MODEL else f"loss.{name}"
                 metrics[key] = metrics.get(key, 0.0) + float(loss)
@@ -164,6 +165,15 @@ class Job:
             result: torch.Tensor = self.networks[player](**inputs)
         return result.float()
 
+    def augmented(self, batch: Batch, index: int) -> Batch:
+        """The batch as this step's augmentations show it; cached views are shown already."""
+        if self.stage.cached_views and self.feeder is not None and self.feeder.cached:
+            return batch
+        for place, part in enumerate(self.stage.augment):
+            seed = self.context.derive("augment", self.steps_done, index, place, part.part_name)
+            batch = part.apply(batch, torch.Generator().manual_seed(seed))
+        return batch
+
     def objective(
         self, batch: Batch, training: bool
     ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
@@ -189,7 +199,7 @@ class Job:
         logged: dict[str, torch.Tensor] = {}
         single = len(self._terms) == 1
         for term, state in self._terms:
-            losses = term.loss(call, state)
+            losses = losses_of(term, call, state)
             logged.update(losses.metrics)
             for player, rows in losses.rows.items():
                 units = losses.units.get(player)

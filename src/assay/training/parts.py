@@ -360,6 +360,14 @@ class Answers(Protocol):
         """Where it runs."""
 
     @property
+    def augment(self) -> Any:
+        """Augmentations of the inputs, in order."""
+
+    @property
+    def cached_views(self) -> int:
+        """Views of each row that are drawn once and cached; 0 for new ones in every epoch."""
+
+    @property
     def epochs(self) -> float:
         """Passes over the rows."""
 

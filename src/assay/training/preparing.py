@@ -8,13 +8,15 @@ import torch
 from torch import nn
 
 from assay.claims.capabilities import of
+from assay.errors import UsageError
 from assay.files import write_json
 from assay.training import tuning
+from assay.training.augmentation import PIXELS
 from assay.training.engines.autograd import Autograd, Engine
-from assay.training.feeding import Feeder
+from assay.training.feeding import Feeder, View
 from assay.training.parts import MODEL, Answers, Setup
 from assay.training.player import Player
-from assay.training.prefix import find_prefix
+from assay.training.prefix import Inputs, find_prefix
 from assay.training.sources import RowSource, Source
 from assay.training.tuning import Kernel
 
@@ -128,12 +130,47 @@ def feeder(
     samples = [synthetic(model, 3, 0.25), synthetic(model, 2, 0.5)]
     prefix = find_prefix(model.network, moving, samples)
     if prefix is None:
+        _must_cache(stage, cached=False)
         return None
-    forbidden = any("prefix_cache" in of(p, context.plan).breaks for _, p in stage.parts())
+    views = drawn_views(stage, context)
+    # views that are drawn once can be cached: what draws them forbids nothing then
+    parts = [p for _, p in stage.parts() if not (views and p in stage.augment)]
+    forbidden = any("prefix_cache" in of(p, context.plan).breaks for p in parts)
     cached = isinstance(rows, RowSource) and not forbidden
+    _must_cache(stage, cached)
     found = Feeder(prefix, kernel, context.work, cached)
     if cached and isinstance(rows, RowSource):
         context.progress.say(f"frozen up to {prefix.cut}: run once, fed from a cache")
         context.record(frozen_prefix=prefix.cut)
-        found.feed_source(rows)
+        found.feed_source(rows, views)
     return found
+
+
+def _must_cache(stage: Answers, cached: bool) -> None:
+    """Views are drawn once for a cache's sake: without one they would be others than was said.
+
+    Raises:
+        UsageError: `cached_views` is set and nothing can be cached.
+    """
+    if stage.cached_views and not cached:
+        raise UsageError(
+            "there is no frozen part of the network whose outputs could be cached",
+            where="cached_views",
+            mend="leave out cached_views, or let fewer parameters move (parameters: head)",
+        )
+
+
+def drawn_views(stage: Answers, context: RunContext) -> list[View]:
+    """The views of `cached_views`, each a function of the rows alone."""
+
+    def view(k: int) -> View:
+        def show(inputs: Inputs, rows: torch.Tensor) -> Inputs:
+            pixels = inputs[PIXELS]
+            for place, part in enumerate(stage.augment):
+                seed = context.derive("view", k, int(rows[0]), place, part.part_name)
+                pixels = part.images(pixels, torch.Generator().manual_seed(seed))
+            return {**inputs, PIXELS: pixels}
+
+        return show
+
+    return [view(k) for k in range(stage.cached_views)]

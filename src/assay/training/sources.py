@@ -76,6 +76,8 @@ class RowSource:
             if encoded.offsets is None
             else None
         )
+        #: of the batch that is being made
+        self.epoch = 0
         self._order: tuple[int, list[torch.Tensor]] | None = None
         self._ones = torch.ones(batch)
         self._range = torch.arange(batch)
@@ -95,6 +97,7 @@ class RowSource:
     def next(self, state: State, model: Any = None) -> tuple[Batch, State]:
         """The next batch."""
         epoch, position = state["epoch"], state["position"]
+        self.epoch = epoch
         batches = self._batches(epoch)
         batch = self.take(batches[position])
         position += 1
