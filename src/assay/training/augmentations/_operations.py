@@ -57,7 +57,7 @@ def sharpness(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
 
 def posterize(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Keep the highest `bits` of each value."""
-    return (x.to(torch.uint8) & (256 - 2 ** (8 - bits))).to(x.dtype)
+    return torch.bitwise_and(x.to(torch.uint8), 256 - 2 ** (8 - bits)).to(x.dtype)
 
 
 def solarize(x: torch.Tensor, threshold: float) -> torch.Tensor:
