@@ -95,7 +95,7 @@ def untruths(stage: Stage, found: Bench, model: Model, folder: Path) -> list[str
     """
     (folder / "work").mkdir(parents=True)
     context = found.context(
-        folder / "work", model, folder=folder, retrain=lambda data, seed, start: model.copy()
+        folder / "work", model, folder=folder, retrain=lambda data, seed, start, **how: model.copy()
     )
     said: Effects = stage.effects(context.plan)
     before = everything(found, model)[0]
@@ -155,9 +155,11 @@ class Kind:
     data: Literal["table", "text", "numbers"]
     structures: tuple[str, ...] = ()
     exported: bool = False
+    pretrained: bool = False
 
     def __str__(self) -> str:
-        return "-".join((self.data, *self.structures, *["exported"] * self.exported))
+        marks = [n for n in ("exported", "pretrained") if getattr(self, n)]
+        return "-".join((self.data, *self.structures, *marks))
 
 
 KINDS = [
@@ -167,6 +169,7 @@ KINDS = [
     Kind("numbers", ("mask",)),
     Kind("text", ("mask",)),
     Kind("text", ("lora",)),
+    Kind("table", pretrained=True),
 ]
 
 
@@ -196,6 +199,9 @@ def make(home: Path) -> Callable[[Kind], tuple[Bench, Model]]:
     @functools.cache
     def made(kind: Kind) -> tuple[Bench, Model]:
         found = benches(kind.data)
+        if kind.pretrained:
+            card = found.model.card.model_copy(update={"pretrained": True})
+            found = replace(found, model=replace(found.model, card=card))
         model = found.model
         if "mask" in kind.structures:
             weights = [n for n, p in model.network.named_parameters() if p.dim() == 2]

@@ -26,6 +26,8 @@ PROPERTIES: dict[str, str] = {
     "token_inputs": "inputs are token ids",
     "feature_inputs": "inputs are real features",
     "pixel_inputs": "inputs are images",
+    "pretrained": "the model comes with weights learnt from data",
+    "trained_before": "a stage before this one trains the model",
     "valid_split": "there are validation rows apart from the training rows",
     "linear_layers": "the network has linear layers",
     "dense_weights": "every weight may take any value",

@@ -50,6 +50,30 @@ def continued(model: Model, task: Any, dataset: Dataset, seed: int, door: Any) -
     return _recorded(_new_head(model, task, dataset, seed, door), "a new head", _HISTORY)
 
 
+def anew(model: Model, task: Any, dataset: Dataset, seed: int, door: Any) -> Model:
+    """The architecture of a model that was made here, initialised, with a head for the task.
+
+    Nothing is left of what was learnt but the preprocessing, which both starts share.
+
+    Raises:
+        UsageError: it carries structures that were made for its weights.
+    """
+    from assay.claims.passport import Passport
+
+    first = model.structures[0] if model.structures else None
+    if not isinstance(first, Head) or len(model.structures) != 1:
+        raise UsageError(
+            "a model folder with structures (adapters, masks) cannot start from scratch",
+            where="model",
+            mend="merge its adapters first, or name the model it was built from",
+        )
+    started = _new_head(model, task, dataset, seed, door)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "network"))
+        network = started.structures[0].apply(model.architecture.build())
+    return replace(started, network=network.eval(), passport=Passport(), source_digest=None)
+
+
 def _reordered(model: Model, classes: tuple[str, ...]) -> Model:
     order = [(model.classes or ()).index(name) for name in classes]
     changed = replace(model.copy().without_files(), classes=classes)

@@ -11,7 +11,7 @@ import torch
 from assay.errors import ArtefactError, LoadError, UsageError
 from assay.files import derive_seed, file_digest, read_json, sha256
 from assay.models.architecture import Architecture, weights_follow
-from assay.models.continuing import continued
+from assay.models.continuing import anew, continued
 from assay.models.hub import EMBEDDED, ModelConfig, embedded_folder, huggingface_architecture
 from assay.models.load import load_model
 from assay.models.model import Model
@@ -40,13 +40,8 @@ def load_from_config(
     if architecture is None:
         source = _source(config, base)
         if (source / "head.json").is_file():
-            if scratch:
-                raise UsageError(
-                    "a model folder cannot start from scratch",
-                    where="model",
-                    mend="name the architecture it was built from",
-                )
-            return continued(load_model(source), task, dataset, seed, door)
+            start = anew if scratch else continued
+            return start(load_model(source), task, dataset, seed, door)
         architecture = config.scaled(pretrained_architecture(source))
     preprocessing = _preprocessing(config, base, architecture, dataset, source, door)
     architecture = architecture.fitted(preprocessing)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,7 +273,7 @@ class _Runner:
             folder=self.folder.path,
             metrics=log,
             progress=self.progress,
-            retrain=lambda data, seed, start: self._retrain(index, data, seed, start),
+            retrain=partial(self._retrain, index),
             tuning=tuning_folder(),
         )
 
@@ -310,7 +311,16 @@ class _Runner:
             self.progress.say(f"  {said(claim)}")
         return after.with_passport(written).relocated(self.folder.stage_model(index))
 
-    def _retrain(self, upto: int, dataset: Dataset, seed: int, start: str) -> Model:
+    def _retrain(
+        self,
+        upto: int,
+        dataset: Dataset,
+        seed: int,
+        start: str,
+        *,
+        min_steps: int = 0,
+        told: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> Model:
         """What the stages before `upto` make of another data set, in memory."""
         model: Model = self._fresh(dataset, seed, start)
         for index, stage in enumerate(self.recipe.stages[:upto]):
@@ -318,7 +328,11 @@ class _Runner:
             context.used = dict(self._used.get(index, {}))
             if not stage.effects(context.plan).changes_network:
                 continue
+            if min_steps:
+                stage = stage.lasting(min_steps, dataset.size("train"))
             model = stage.run(model, context)
+            if told is not None:
+                told(context.used)
         return model
 
     # -- after the stages -------------------------------------------------------------------

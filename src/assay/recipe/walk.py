@@ -339,6 +339,8 @@ def _surroundings(context: PlanContext) -> list[tuple[str, Capabilities]]:
         gives.add(_GIVES_BY_MODALITY[model.modality])
     if model.modality in ("text", "image"):
         gives.add("inner_maps")
+    if model.pretrained:
+        gives.add("pretrained")
     given = set()
     if "valid" in data.splits:
         given.add("valid_split")

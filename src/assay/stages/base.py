@@ -41,6 +41,12 @@ class Stage(Config):
         """The `ModelConfig` of the network that takes the place of the one before, if one does."""
         return None
 
+    def lasting(self, steps: int, rows: int) -> Self:
+        """The stage for so few training rows: one that trains takes at least so many optimiser
+        steps and draws no curves; any other is itself.
+        """
+        return self
+
     def estimate(self, context: PlanContext) -> Estimate:
         """What the stage will cost, roughly."""
         return Estimate()

@@ -126,6 +126,14 @@ class TrainingStage(Stage):
             structure_adds=added,
         )
 
+    def lasting(self, steps: int, rows: int) -> Self:
+        """With so many whole epochs more that `rows` training rows give at least `steps` steps."""
+        together = next((p.batches for p in self.step if p.part_name == "accumulate"), 1)
+        # whole batches first, then whole updates of so many of them: as the loop counts
+        batches = -(-rows // self.batch)
+        epochs = max(self.epochs, -(-steps // -(-batches // together)))
+        return self.model_copy(update={"epochs": epochs, "curves": False})
+
     def estimate(self, context: PlanContext) -> Estimate:
         """From the number of parameters and rows; `--deep` refines it with the real network."""
         n, rows = context.model.parameters, context.data.rows

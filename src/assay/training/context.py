@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -110,6 +110,32 @@ class Silent:
         """Nothing."""
 
 
+class Retrain(Protocol):
+    """Makes of another data set what the stages before a stage made of the run's."""
+
+    def __call__(
+        self,
+        dataset: Dataset,
+        seed: int,
+        start: str,
+        *,
+        min_steps: int = 0,
+        told: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> Model:
+        """Train anew.
+
+        Args:
+            dataset: the data.
+            seed: of all chance.
+            start: `pretrained`: the weights that the run began with; `scratch`: the same
+                architecture, initialised.
+            min_steps: each training stage takes at least so many optimiser steps (see
+                `assay.stages.base.Stage.lasting`); 0 leaves stages as they are.
+            told: is handed what each stage really used.
+        """
+        ...
+
+
 @dataclass
 class RunContext:
     """What a stage is given when it runs.
@@ -125,8 +151,8 @@ class RunContext:
         metrics: where curves go.
         progress: tells the person.
         door: the one door for numbers that mix examples.
-        retrain: (dataset, seed, "pretrained" or "scratch") -> the model that the stages before this
-            one make of that data set (resampling audits, transfer curves, shadow models).
+        retrain: makes the model that the stages before this one make of another data set
+            (resampling audits, transfer curves, shadow models).
         tuning: folder of the timing cache, None to not keep timings.
     """
 
@@ -140,7 +166,7 @@ class RunContext:
     metrics: MetricsLog = field(default_factory=lambda: MetricsLog(None))
     progress: Progress = field(default_factory=Silent)
     door: Door = field(default_factory=LocalDoor)
-    retrain: Callable[[Dataset, int, str], Model] | None = None
+    retrain: Retrain | None = None
     tuning: Path | None = None
     claims: list[Claim] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)

@@ -20,11 +20,8 @@ from assay.verify.findings import Finding
 
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
-    from assay.training.context import Progress, RunContext
+    from assay.training.context import Progress, Retrain, RunContext
     from assay.verify.data import Absent
-
-#: see `assay.training.context.RunContext.retrain`
-Retrain = Callable[["Dataset", int, str], Any]
 
 #: what a forged record, or data nobody foresaw, can make a measurement raise: not a traceback
 _ACCIDENTS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ from assay.claims.replay import PlacedStage
 from assay.config import build, build_part
 from assay.errors import LoadError
 from assay.verify.data import bases_of
-from assay.verify.measure import Retrain, stage_of, stages_of_run
+from assay.verify.measure import stage_of, stages_of_run
 
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
     from assay.models.model import Model
+    from assay.training.context import Retrain, RunContext
 
 
 def retrainer(
@@ -38,10 +39,25 @@ def retrainer(
         before = [s for s in stages if s.run == placed.run and s.number < placed.number]
         whole = tuple(stages_of_run(stages, placed.run))
 
-        def retrain(dataset: Dataset, seed: int, start: str) -> Model:
+        def retrain(
+            dataset: Dataset,
+            seed: int,
+            start: str,
+            *,
+            min_steps: int = 0,
+            told: Callable[[Mapping[str, Any]], None] | None = None,
+        ) -> Model:
             model = _fresh(placed.origin, folder, dataset, seed, start)
             for one in before:
-                model = _again(one, model, dataset, seed, whole, threads, tuning)
+                stage = stage_of(one)
+                context = _context(one, model, dataset, seed, whole, threads, tuning)
+                if not stage.effects(context.plan).changes_network:
+                    continue
+                if min_steps:
+                    stage = stage.lasting(min_steps, dataset.size("train"))
+                model = stage.run(model, context)
+                if told is not None:
+                    told(context.used)
             return model
 
         return retrain
@@ -49,7 +65,7 @@ def retrainer(
     return for_stage
 
 
-def _again(
+def _context(
     placed: PlacedStage,
     model: Model,
     dataset: Dataset,
@@ -57,12 +73,11 @@ def _again(
     whole: tuple[Any, ...],
     threads: int | None,
     tuning: Path | None,
-) -> Model:
-    """The model after one more stage; one that changes nothing is passed over."""
+) -> RunContext:
+    """What a stage is given when it is run once more."""
     from assay.training.context import RunContext
 
-    stage = stage_of(placed)
-    context = RunContext(
+    return RunContext(
         dataset=dataset,
         plan=PlanContext(
             model=model.card,
@@ -79,9 +94,6 @@ def _again(
         # a choice that the run made by timing can be found here and made again
         used=deepcopy(placed.record.used),
     )
-    if not stage.effects(context.plan).changes_network:
-        return model
-    return stage.run(model, context)
 
 
 def _fresh(origin: Origin, folder: Path, dataset: Dataset, seed: int, start: str) -> Model:
