@@ -279,6 +279,23 @@ def test_a_recipe_that_learns_from_a_run_and_verify_finds_the_teacher(here: Path
     assert lineage().status == "unverifiable"
 
 
+def test_what_trains_anew_must_not_learn_held_out_rows_from_a_teacher(here: Path) -> None:
+    teacher = recipe("big", MLP, {"finetune": {"epochs": 1}}, QUALITY).run(threads=1)
+    folds = {"audit": {"quality": {"bootstrap": 0, "baselines": False, "folds": 2}}}
+    small = {"name": "mlp", "settings": {"hidden": [8]}}
+    with pytest.raises(UsageError, match="audit: quality holds some of them out to train anew"):
+        recipe(
+            "small", small, {"distill": {"teacher": str(teacher.folder), "epochs": 1}}, folds
+        ).run(threads=1)
+    # a term of another stage is found out when it is trained anew
+    term = {"distillation": {"teacher": str(teacher.folder)}}
+    with pytest.raises(UsageError, match="rows of breast_cancer that are held out"):
+        recipe("term", small, {"finetune": {"epochs": 1, "objective": term}}, folds).run(threads=1)
+    # the current model is trained anew itself
+    own = ({"finetune": {"epochs": 1}}, {"distill": {"student": small, "epochs": 1}}, folds)
+    assert recipe("own", MLP, *own).run(threads=1).exit_code == 0
+
+
 def test_a_student_agrees_more_with_its_teacher_than_one_that_learns_alone(here: Path) -> None:
     """Two equal students on breast_cancer, three seeds: how often they decide as the teacher does,
     on the rows that neither was trained on. The teacher stopped early: what it says is not what

@@ -59,6 +59,13 @@ def private_data(lineage: dict[str, Any]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*own, *theirs]))
 
 
+def data_behind(lineage: dict[str, Any]) -> tuple[str, ...]:
+    """Names of all data behind what `inherited` gave, its teachers' included."""
+    own = [o["data"] for o in lineage.get("origins", ())]
+    theirs = [n for t in lineage.get("teachers", {}).values() for n in data_behind(t)]
+    return tuple(dict.fromkeys([*own, *theirs]))
+
+
 def _read(read: Read, origin: dict[str, Any], stage: str) -> dict[str, Any]:
     return {
         **dump(read),

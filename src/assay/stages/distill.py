@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from assay.claims import Capabilities, Claim, Effects, Estimate, PlanContext
+from assay.claims.lineage import data_behind, digest, inherited, private_data
 from assay.config import PartField
 from assay.errors import AssayError, UsageError
 from assay.models.hub import ModelConfig
@@ -78,13 +79,16 @@ class Distill(TrainingStage):
 
     def effects(self, context: PlanContext) -> Effects:
         """Behaviour is void, and with another network all that was claimed of the one before."""
-        known, private, note = self._behind()
+        lineage, note = self._behind()
+        private = lineage is None or private_data(lineage)
         notes = (note,) if note else ()
+        if lineage is not None:
+            self._check_held_out(lineage, context)
         adds = () if self.teacher == _CURRENT else (_LINEAGE,)
         if self.student is None:
             plain = super().effects(context)
             keeps = plain.keeps
-            if private or not known:
+            if private:
                 keeps = tuple(k for k in keeps if not fnmatchcase("privacy.epsilon", k))
             return plain.model_copy(update={"adds": adds, "keeps": keeps, "notes": notes})
         here = self._with_student(context)
@@ -154,7 +158,6 @@ class Distill(TrainingStage):
         """Name the teacher by the last line of its passport, as it lies in its folder."""
         if self.teacher == _CURRENT:
             return
-        from assay.claims.lineage import digest
         from assay.claims.passport import Passport
         from assay.models.load import model_folder
 
@@ -181,8 +184,6 @@ class Distill(TrainingStage):
             told["model_digest"] = student.source_digest
         context.record(student=told)
         if student.passport.origin is not None:
-            from assay.claims.lineage import inherited
-
             # its own history descends to it beside that of the teacher
             before = context.used.get("inherits", {})
             theirs = {self.student.name: inherited(student.passport)}
@@ -216,21 +217,40 @@ class Distill(TrainingStage):
         folder = self.student.folder(Path.cwd())
         return folder if folder is not None and (folder / "head.json").is_file() else None
 
-    def _behind(self) -> tuple[bool, tuple[str, ...], str]:
-        """Whether the teacher is there, names of private data behind it, and a note on it."""
+    def _behind(self) -> tuple[dict[str, Any] | None, str]:
+        """What descends from the teacher (None: it is not there yet), and a note on it."""
         if self.teacher == _CURRENT:
-            return True, (), ""
-        from assay.claims.lineage import inherited, private_data
+            return {}, ""
         from assay.claims.passport import Passport
 
         folder = Path(self.teacher)
         folder = folder / "model" if (folder / "model").is_dir() else folder
         if not (folder / "head.json").is_file():
-            return False, (), f"the teacher {self.teacher} is not there yet"
+            return None, f"the teacher {self.teacher} is not there yet"
         try:
             passport, _ = Passport.read(folder)
         except AssayError as error:
             raise UsageError(error.what, where="teacher", mend=error.mend) from error
-        private = private_data(inherited(passport))
+        found = inherited(passport)
+        private = private_data(found)
         note = f"the teacher has read private data: {', '.join(private)}" if private else ""
-        return True, private, note
+        return found, note
+
+    def _check_held_out(self, lineage: dict[str, Any], context: PlanContext) -> None:
+        """A later audit that trains anew holds rows out, which this teacher has learnt from.
+
+        Raises:
+            UsageError: there is such an audit.
+        """
+        if context.data.name not in data_behind(lineage):
+            return
+        for stage in context.stages[context.stage + 1 :]:
+            for name, part in stage.parts() if hasattr(stage, "parts") else ():
+                if hasattr(part, "retrains") and part.retrains():
+                    raise UsageError(
+                        f"the teacher has learnt from the rows of {context.data.name}, and "
+                        f"{stage.part_name}: {name} holds some of them out to train anew",
+                        where="teacher",
+                        mend="train the teacher in the same recipe and name it 'current', or leave "
+                        f"out what {name} trains anew",
+                    )

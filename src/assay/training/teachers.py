@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from assay.claims.lineage import digest, inherited
+from assay.claims.lineage import data_behind, digest, inherited
 from assay.errors import ArtefactError, UsageError
 from assay.files import read_json, write_json
 
@@ -20,6 +20,11 @@ CURRENT = "current"
 #: the key of `Setup.teachers` under which a stage's own teacher stands
 STAGE = "stage"
 _FILE = "teachers.json"
+#: the way out where a teacher has learnt from rows that an audit holds out
+RETRAIN_MEND = (
+    "train the teacher in the same recipe and name it 'current', or leave out audits that train "
+    "anew"
+)
 
 
 def teacher(name: str | None, setup: Setup) -> Model:
@@ -96,8 +101,29 @@ def record(found: dict[str, str], models: Mapping[str, Model], context: RunConte
     if path is not None:
         write_json(path, context.used["teachers"])
     theirs = {n: inherited(models[n].passport) for n in found if n != CURRENT and n in models}
+    for name, one in theirs.items():
+        _knows_no_held_out_rows(name, one, context)
     if theirs:
         context.record(inherits={**context.used.get("inherits", {}), **theirs})
+
+
+def _knows_no_held_out_rows(name: str, theirs: dict[str, Any], context: RunContext) -> None:
+    """A model trained anew on some of the rows must not learn the others from its teacher.
+
+    Raises:
+        UsageError: the data were divided anew, and the teacher has learnt from them whole.
+    """
+    whole = context.dataset
+    while getattr(whole, "origin", None) is not None:
+        assert whole.origin is not None
+        whole = whole.origin
+    if whole is not context.dataset and whole.card.name in data_behind(theirs):
+        raise UsageError(
+            f"the teacher {name} has learnt from rows of {whole.card.name} that are held out when "
+            "models are trained anew",
+            where=f"stages[{context.stage}]",
+            mend=RETRAIN_MEND,
+        )
 
 
 def same_reading(model: Model, setup: Setup, where: str) -> None:
