@@ -30,7 +30,7 @@ export OMP_WAIT_POLICY ?= passive
 # one import cache and no surprises from the user's own packages
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo test test-long lint format docs bench-adapt bench-loop clean
+.PHONY: help demo test test-long lint format docs bench-adapt bench-loop bench-vision clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ bench-adapt: $(STAMPS)/bench ## assay beside transformers.Trainer and peft, alte
 
 bench-loop: $(STAMPS)/bench ## the loop beside a hand-written torch loop
 	$(BIN)/python benchmarks/loop_overhead.py $(ARGS)
+
+bench-vision: $(STAMPS)/bench ## fine-tuning images: assay beside a plain torch loop and the Trainer
+	$(BIN)/python benchmarks/vision_vs_peers.py $(ARGS)
 
 clean: ## remove what tools made (not .venv, not runs)
 	rm -rf site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -42,3 +42,16 @@ def test_both_sides_adapt(mode: str, peer: tuple[str, ...], root: Path, tmp_path
     assert low <= found["accuracy"]["difference"] <= high
     assert all(0 <= found["accuracy"][side] <= 1 for side in ("assay", "peer"))
     assert all(megabytes > 100 for megabytes in found["peak_mb"].values())
+
+
+@pytest.mark.long
+def test_all_sides_fine_tune_images(root: Path, tmp_path: Path) -> None:
+    found = run(root, tmp_path, "vision_vs_peers")
+    assert set(found["sides"]) == {"assay", "plain", "trainer"}
+    for side in found["sides"].values():
+        assert side["images_per_second"] > 0
+        assert 0 <= side["accuracy"] <= 1
+    assert [one["peer"] for one in found["against"]] == ["plain", "trainer"]
+    for one in found["against"]:
+        low, high = one["accuracy"]["interval"]
+        assert low <= one["accuracy"]["difference"] <= high
