@@ -47,7 +47,8 @@ def test_backbone_pool_dropout_head() -> None:
     said = network(x=STATES, attention_mask=MASK)
     expected = network.head(torch.tensor([[2.0, 3.0], [4.0, 5.0]]))
     torch.testing.assert_close(said, expected)
-    assert [name for name, _ in network.named_children()] == ["backbone", "pool", "dropout", "head"]
+    names = ["backbone", "pool", "dropout", "head", "calibration"]
+    assert [name for name, _ in network.named_children()] == names
     network.train()
     torch.manual_seed(0)
     draws = {network(x=STATES, attention_mask=MASK)[0, 0].item() for _ in range(20)}

@@ -82,6 +82,9 @@ def _reordered(model: Model, classes: tuple[str, ...]) -> Model:
         for name, tensor in head.state_dict().items():
             if not name.endswith("lora_A"):  # its rows are not classes
                 tensor.copy_(tensor[order])
+        for knots in changed.network.get_submodule("calibration").buffers():
+            if knots.dim() == 2:  # one row a class
+                knots.copy_(knots[order])
     return changed
 
 

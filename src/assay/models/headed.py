@@ -7,6 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from assay.errors import UsageError
+
 Pooling = Literal["mean", "cls", "none"]
 
 
@@ -40,7 +42,7 @@ class Pool(nn.Module):
 
 
 class Headed(nn.Module):
-    """`backbone` -> `pool` -> `dropout` -> `head`.
+    """`backbone` -> `pool` -> `dropout` -> `head` -> `calibration` (nothing, unless fitted).
 
     Args:
         backbone: any module; called with the batch's inputs as keywords, it returns a tensor or
@@ -59,11 +61,28 @@ class Headed(nn.Module):
         self.pool = Pool(pooling)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, outputs)
+        self.calibration: nn.Module = nn.Identity()
 
     def forward(self, **inputs: Any) -> torch.Tensor:
         """Outputs `[N, K]`."""
         states = self.backbone(**inputs)
         states = getattr(states, "last_hidden_state", states)
         pooled = self.pool(states, inputs.get("attention_mask"))
-        result: torch.Tensor = self.head(self.dropout(pooled))
+        result: torch.Tensor = self.calibration(self.head(self.dropout(pooled)))
         return result
+
+
+def after_head(network: nn.Module, layer: nn.Module) -> nn.Module:
+    """The network with a layer after its head, in place of one that is there.
+
+    Raises:
+        UsageError: it has no head of ours.
+    """
+    if not isinstance(network, Headed):
+        raise UsageError(
+            "the network has no head to calibrate",
+            where="calibrate",
+            mend="use a model with a head for classes",
+        )
+    network.calibration = layer
+    return network

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from assay.training.context import RunContext
 
 #: claims of what the network does and weighs, which stay true when both files do the same
-_BEHAVIOUR = ("quality.*", "calibration.*", "fairness.*", "size.*", "sparsity.*")
+_BEHAVIOUR = ("quality.*", "calibration.*", "conformal.*", "fairness.*", "size.*", "sparsity.*")
 #: claims of how the weights came about: they are not touched
 _HISTORY = ("privacy.*", "federation.*", "transfer.*", "lineage.*")
 

@@ -1,0 +1,111 @@
+"""`calibrate`: what is fitted, saved, exported, replaced and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.tiny import Bench, save, table_bench, write_table
+
+from assay.audit.measures.fitting import best_temperature, isotonic_knots
+from assay.errors import UsageError
+from assay.models.calibration import Isotonic
+from assay.models.load import load_model
+from assay.recipe.schema import Recipe
+from assay.stages.calibrate import Calibrate
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("calibrate")
+    write_table(folder / "table.csv", rows=200)
+    return table_bench(folder)
+
+
+def test_the_temperature_undoes_one() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40_000, 3))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    y = (p.cumsum(1) < rng.random((len(p), 1))).sum(1).clip(max=2)
+    assert best_temperature(logits * 3, y) == pytest.approx(3.0, rel=0.03)
+    # at the optimum the derivative of the loss is zero
+    t = best_temperature(logits * 3, y)
+    losses = [
+        torch.nn.functional.cross_entropy(torch.tensor(logits * 3 / s), torch.tensor(y)).item()
+        for s in (t * 0.999, t, t * 1.001)
+    ]
+    assert losses[1] <= min(losses)
+
+
+def test_the_isotonic_map_is_scikit_learns() -> None:
+    from sklearn.isotonic import IsotonicRegression
+
+    rng = np.random.default_rng(1)
+    p = rng.dirichlet([1, 1, 1], 300)
+    y = rng.integers(0, 3, 300)
+    x, knots = isotonic_knots(p, y)
+    layer = Isotonic(3, x.shape[1]).double()
+    layer.x.copy_(torch.from_numpy(x))
+    layer.y.copy_(torch.from_numpy(knots))
+    new = rng.dirichlet([1, 1, 1], 50)
+    got = layer(torch.from_numpy(np.log(new))).exp().numpy()
+    wanted = np.stack(
+        [
+            IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+            .fit(p[:, k], (y == k).astype(float))
+            .predict(new[:, k])
+            for k in range(3)
+        ],
+        axis=1,
+    ).clip(1e-6)
+    np.testing.assert_allclose(got, wanted / wanted.sum(1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_it_is_saved_exported_and_replaced(table: Bench, tmp_path: Path, method: Any) -> None:
+    from assay.deploy.onnx_export import export_onnx
+    from assay.deploy.runtime import OnnxNetwork
+
+    before = {k: v.clone() for k, v in table.model.network.state_dict().items()}
+    made = Calibrate(method=method).run(table.model, table.context())
+    assert [s.part_name for s in made.structures] == ["head", method]
+    after = table.model.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    saved = save(table, tmp_path / "m", made)
+    again = load_model(tmp_path / "m")
+    encoded = again.preprocessing.encode(table.dataset.rows("test"))
+    np.testing.assert_array_equal(again.outputs(encoded), saved.outputs(encoded))
+    two = {k: torch.from_numpy(v) for k, v in encoded.batch(np.arange(2)).items()}
+    export_onnx(again.network, two, False, tmp_path / "m.onnx")
+    theirs = OnnxNetwork(tmp_path / "m.onnx", set(two)).outputs(encoded)
+    np.testing.assert_allclose(theirs, again.outputs(encoded), atol=1e-4)
+    twice = Calibrate(method="temperature").run(again, table.context())
+    assert [s.part_name for s in twice.structures] == ["head", "temperature"]
+
+
+def test_a_temperature_keeps_decisions_and_lowers_the_loss(table: Bench) -> None:
+    rows = table.dataset.rows("valid")
+    plain = table.model.predict(rows)
+    made = Calibrate().run(table.model, table.context()).predict(rows)
+    assert plain.labels == made.labels
+    y = table.dataset.targets("valid")
+    assert plain.probabilities is not None and made.probabilities is not None
+    losses = [
+        -np.log(p[np.arange(len(y)), y]).mean() for p in (plain.probabilities, made.probabilities)
+    ]
+    assert losses[1] <= losses[0] + 1e-7
+
+
+def test_a_regression_is_refused_with_a_way_out() -> None:
+    recipe = Recipe(
+        model="mlp",
+        data={"name": "breast_cancer", "label": "mean radius"},
+        task="tabular-regression",
+        stages=[{"finetune": {"epochs": 1}}, "calibrate"],
+    )
+    with pytest.raises(UsageError, match="probabilities"):
+        recipe.plan().check() if hasattr(recipe.plan(), "check") else recipe.run()
