@@ -6,6 +6,7 @@ import re
 from xml.etree import ElementTree as ET
 
 from assay.report.figures import Line, confusion, curves
+from assay.report.strings import say
 from assay.report.svg import COLOURS, axes, drawing, finish, plain
 
 
@@ -70,6 +71,6 @@ def test_a_confusion_matrix_writes_its_counts() -> None:
 
 def test_ends_of_curves_do_not_cover_each_other() -> None:
     lines = [Line("train", ((0, 1), (9, 0.500))), Line("valid", ((0, 1), (9, 0.501)), True)]
-    root = ET.fromstring(curves(lines, "step", False, "c", 400, "t", "d"))
+    root = ET.fromstring(curves(lines, say("literal", text="step"), False, "c", 400, "t", "d"))
     heights = {e.text: float(e.attrib["y"]) for e in root.iter("text")}
     assert heights["train"] - heights["valid"] > 12

@@ -13,7 +13,8 @@ from assay.training.capture import capturing, tensors_of
 
 def test_outputs_are_caught_with_their_gradients_and_nothing_is_left() -> None:
     network = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 1))
-    x, caught = torch.randn(4, 3), {}
+    caught: dict[str, torch.Tensor] = {}
+    x = torch.randn(4, 3)
     with capturing(network, ("0", "1"), caught):
         result = network(x)
     torch.testing.assert_close(caught["0"], network[0](x))
@@ -23,7 +24,8 @@ def test_outputs_are_caught_with_their_gradients_and_nothing_is_left() -> None:
 
 
 def test_hooks_go_when_the_forward_fails() -> None:
-    network, caught = nn.Sequential(nn.Linear(3, 2)), {}
+    caught: dict[str, torch.Tensor] = {}
+    network = nn.Sequential(nn.Linear(3, 2))
     with pytest.raises(RuntimeError), capturing(network, ("0",), caught):
         network(torch.zeros(1, 5))
     assert not network[0]._forward_hooks

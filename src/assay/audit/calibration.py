@@ -106,13 +106,15 @@ class CalibrationAudit(Audit):
         Raises:
             LoadError: a split has no rows.
         """
+        import numpy as np
+
         from assay.audit.measures import calibration as by
         from assay.audit.measures.said import said
 
         data = context.dataset
         told, true = said(model, data, self.split), data.targets(self.split)
         assert told.probabilities is not None
-        found = by.judged(told.probabilities, true)
+        found = by.judged(told.probabilities.astype(np.float64), true)
         units = data.units(self.split)
         ways = {
             "ece": (by.equal_width(found.confidence, self.bins), "equal width"),
@@ -170,8 +172,8 @@ class CalibrationAudit(Audit):
         given = said(model, data, wanted.split)
         assert given.probabilities is not None
         sets = by.conformal(
-            (given.probabilities, data.targets(wanted.split)),
-            (told.probabilities, data.targets(self.split)),
+            (given.probabilities.astype(np.float64), data.targets(wanted.split)),
+            (told.probabilities.astype(np.float64), data.targets(self.split)),
             wanted.alpha,
             wanted.method,
         )

@@ -302,7 +302,7 @@ def curves(
         return finish(figure, name, title, about)
 
 
-def label_ends(one: Axes, places: list[tuple[float, Phrase | str, str]]) -> None:
+def label_ends(one: Axes, places: Sequence[tuple[float, Phrase | str, str]]) -> None:
     """Names at the right ends of lines, moved apart where they would cover each other."""
     low, high = one.get_ylim()
     gap = 15 / 178 * (high - low)

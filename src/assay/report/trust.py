@@ -216,7 +216,7 @@ def _transfer(place: int, evidence: Mapping[str, Any]) -> Transfer | None:
     if not all(sides):
         return None
     percent = percentage("fraction", kind)
-    gains = _gains(evidence, *(dict(side) for side in sides), kind)
+    gains = _gains(evidence, dict(sides[0]), dict(sides[1]), kind)
     curves = (
         Pace(say("transfer.pretrained"), sides[0], True),
         Pace(say("transfer.scratch"), sides[1]),

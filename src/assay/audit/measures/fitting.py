@@ -110,6 +110,6 @@ def without_map(model: Model) -> Model:
     """A copy of the model without a fitted map after its head."""
     plain = model.copy()
     if isinstance(getattr(plain.network, "calibration", None), nn.Module):
-        plain.network.calibration = nn.Identity()  # type: ignore[assignment]
+        plain.network.calibration = nn.Identity()
     kept = tuple(s for s in plain.structures if s.part_name not in _LAYERS)
     return replace(plain, structures=kept)
