@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from assay.models.load import load_model
     from assay.recipe.schema import Recipe
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Recipe", "__version__", "load_model"]
 

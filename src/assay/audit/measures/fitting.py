@@ -15,7 +15,6 @@ from assay.errors import LoadError
 
 if TYPE_CHECKING:
     from assay.models.model import Model
-    from assay.training.context import RunContext
 
 _LAYERS = ("temperature", "isotonic")
 
@@ -64,12 +63,12 @@ def isotonic_knots(probabilities: Floats, targets: Ints) -> tuple[Floats, Floats
     return np.stack([padded(x) for x, _ in maps]), np.stack([padded(y) for _, y in maps])
 
 
-def calibrated(model: Model, context: RunContext, method: str, split: str) -> Model:
+def calibrated(model: Model, context: Any, method: str, split: str) -> Model:
     """A copy of the model with a fitted map after its head, in place of an older one.
 
     Args:
         model: the model; it is not changed.
-        context: of the stage: the data, and where what was fitted is recorded.
+        context: the stage's `RunContext`: the data, and where what was fitted is recorded.
         method: `temperature` or `isotonic`.
         split: rows to fit on.
 
