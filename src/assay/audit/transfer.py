@@ -31,8 +31,10 @@ class TransferAudit(Audit):
     are judged on the same test rows. Claims `transfer.gain` for each `k` (conditions `k`, `seeds`,
     `min_steps`): the mean over the seeds of pretrained minus scratch, with an interval that is
     paired over seeds and over test rows. Both sides' values and the steps that they took are in the
-    claim's details. The claim speaks of the recipe as it is: where `parameters` holds layers still,
-    they stay as they were initialised on the scratch side.
+    claim's details. Batch norms that a training moved get the plain average over its labelled rows
+    as statistics, on both sides: their running averages would lag on the scratch side, and the
+    lag would pass for a gain. The claim speaks of the recipe as it is: where `parameters` holds
+    layers still, they stay as they were initialised on the scratch side.
 
     Attributes:
         k: labelled units a class (in all, for a regression).
@@ -186,7 +188,7 @@ class TransferAudit(Audit):
                 "metric": self.metric,
                 "min_steps": self.min_steps,
             },
-            method=method(self.seeds, self.bootstrap) if gain.interval is not None else "",
+            method=method(self.seeds, self.bootstrap if gain.interval is not None else 0),
             interval=gain.interval,
             level=self.level,
             n=n,

@@ -322,15 +322,15 @@ class _Runner:
         told: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Model:
         """What the stages before `upto` make of another data set, in memory."""
+        from assay.training.few import run_on_few
+
         model: Model = self._fresh(dataset, seed, start)
         for index, stage in enumerate(self.recipe.stages[:upto]):
             context = again(self.recipe, model, dataset, index, seed, self.threads)
             context.used = dict(self._used.get(index, {}))
             if not stage.effects(context.plan).changes_network:
                 continue
-            if min_steps:
-                stage = stage.lasting(min_steps, dataset.size("train"))
-            model = stage.run(model, context)
+            model = run_on_few(stage, model, context, min_steps)
             if told is not None:
                 told(context.used)
         return model

@@ -129,8 +129,8 @@ class Retrain(Protocol):
             seed: of all chance.
             start: `pretrained`: the weights that the run began with; `scratch`: the same
                 architecture, initialised.
-            min_steps: each training stage takes at least so many optimiser steps (see
-                `assay.stages.base.Stage.lasting`); 0 leaves stages as they are.
+            min_steps: each training stage takes at least so many optimiser steps and then settles
+                its batch norms (see `assay.training.few`); 0 leaves stages as they are.
             told: is handed what each stage really used.
         """
         ...

@@ -47,15 +47,15 @@ def retrainer(
             min_steps: int = 0,
             told: Callable[[Mapping[str, Any]], None] | None = None,
         ) -> Model:
+            from assay.training.few import run_on_few
+
             model = _fresh(placed.origin, folder, dataset, seed, start)
             for one in before:
                 stage = stage_of(one)
                 context = _context(one, model, dataset, seed, whole, threads, tuning)
                 if not stage.effects(context.plan).changes_network:
                     continue
-                if min_steps:
-                    stage = stage.lasting(min_steps, dataset.size("train"))
-                model = stage.run(model, context)
+                model = run_on_few(stage, model, context, min_steps)
                 if told is not None:
                     told(context.used)
             return model

@@ -126,13 +126,14 @@ def _ends(drawn: Floats, random: np.random.Generator, level: float) -> tuple[flo
 
 
 def method(seeds: int, resamples: int) -> str:
-    """How the interval was obtained, in words; nothing where there is none."""
+    """How the gain and its interval were obtained, in words."""
+    trained = "both sides trained anew on the same rows, batch norms settled on them"
     if not resamples:
-        return ""
+        return trained
     rows = f"bootstrap over units of test rows, {resamples} resamples, percentile"
     if seeds == 1:
-        return f"paired {rows}; one seed, whose spread is not in the interval"
-    return f"paired {rows}, nested in one over {seeds} seeds, widened by Student's t for so few"
+        return f"{trained}; paired {rows}; one seed, whose spread is not in the interval"
+    return f"{trained}; paired {rows}, nested in one over {seeds} seeds, widened by Student's t"
 
 
 @dataclass(frozen=True)
