@@ -106,8 +106,8 @@ def test_time_keeps_the_newest_for_the_test(times: list[int]) -> None:
     try:
         parts = divide(Blocks.rows(len(when)), SHARES, "time", seed=0, where="t", times=when)
     except LoadError:
-        # so few instants that one of them covers a whole part
-        assert len(set(times)) < 15
+        # so few instants, or so many rows of one, that one of them covers a whole part
+        assert len(set(times)) < 15 or max(times.count(t) for t in set(times)) >= 3
         return
     assert when[parts["train"]].max() < when[parts["valid"]].min()
     assert when[parts["valid"]].max() < when[parts["test"]].min()

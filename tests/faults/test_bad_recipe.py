@@ -82,7 +82,7 @@ NO_VALID = {"label: label": "label: label, splits: {valid: 0}"}
     ("changes", "line"),
     [
         ({"seed: 3": "task: text-classification"}, "task: text-classification is for text data"),
-        ({"seed: 3": "task: image-classification"}, "unknown task 'image-classification'; did"),
+        ({"seed: 3": "task: image-clasification"}, "unknown task 'image-clasification'; did"),
         (
             {MLP: "minilm-l6", "seed: 3": "task: tabular-classification"},
             "tabular-classification is for tabular data, but rows is text; leave",

@@ -178,6 +178,16 @@ def test_adapters_are_trained_further_after_loading(
         build_part("parameters", {"lora": {"rank": 2, "targets": ["head"]}}).prepare(loaded, 1)
 
 
-def test_a_model_folder_does_not_start_from_scratch(go_on: Callable[..., Model]) -> None:
-    with pytest.raises(UsageError, match="name the architecture it was built from"):
+def test_a_model_folder_starts_anew_with_other_weights_and_no_passport(
+    go_on: Callable[..., Model], folder: Path, table: Bench
+) -> None:
+    save(table, folder / "model")
+    old, new = go_on(), go_on(scratch=True)
+    assert new.preprocessing == old.preprocessing and not new.passport.lines
+    before, after = old.network.state_dict(), new.network.state_dict()
+    assert before.keys() == after.keys()
+    assert not any(torch.equal(before[n], after[n]) for n in before if n.endswith("weight"))
+    lora = build_part("structure", {"lora": {"rank": 1}})
+    save(table, folder / "model", table.model.with_structure(lora, seed=0))
+    with pytest.raises(UsageError, match="cannot start from scratch"):
         go_on(scratch=True)

@@ -43,7 +43,9 @@ def found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def distill(**settings: Any) -> Any:
-    return build_part("stage", {"distill": {"epochs": 2, "batch": 8, **settings}})
+    # a clock must not choose between number formats where two runs are compared
+    step = {"adamw": 0.001, "precision": "fp32"}
+    return build_part("stage", {"distill": {"epochs": 2, "batch": 8, "step": step, **settings}})
 
 
 def weights(model: Model) -> dict[str, torch.Tensor]:
