@@ -268,7 +268,7 @@ def compare(
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A run.")], json_: Json = False
 ) -> int:
-    """Write report.html and card.md of a run again."""
+    """Write report.html, card.md and bom.cdx.json of a run again."""
     from assay.recipe import command
 
     page = command.report(folder)

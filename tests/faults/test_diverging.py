@@ -35,7 +35,7 @@ def test_it_says_so(small: Path, assay: Any, step: str, stage: str, line: str) -
         assert error.endswith("; lower lr, add warm-up or clip_norm, or set precision: fp32")
         assert "Traceback" not in said.err
     left = set(tree(Path("runs/bad/1")))
-    assert not left & {"model", "report.html", "claims.json", "card.md"}
+    assert not left & {"model", "report.html", "claims.json", "card.md", "bom.cdx.json"}
     for written in Path("runs/bad/1/metrics.jsonl").read_text().splitlines():
         assert "NaN" not in written
         json.loads(written)

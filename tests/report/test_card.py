@@ -28,7 +28,7 @@ def test_front_matter(reviews_run: Path) -> None:
     front, _ = parts(reviews_run)
     assert {key: front[key] for key in front if key != "model-index"} == {
         "library_name": "assay",
-        "tags": ["assay"],
+        "tags": ["assay", "text", "bert"],
         "license": "apache-2.0",
         "pipeline_tag": "text-classification",
         "datasets": ["food-reviews"],
@@ -38,7 +38,12 @@ def test_front_matter(reviews_run: Path) -> None:
     assert index["name"] == "reviews"
     (result,) = index["results"]
     assert result["task"] == {"type": "text-classification", "name": "text-classification"}
-    assert result["dataset"] == {"type": "food-reviews", "name": "food-reviews", "split": "test"}
+    assert result["dataset"] == {
+        "type": "food-reviews",
+        "name": "food-reviews",
+        "split": "test",
+        "revision": "4f1e" * 16,
+    }
     assert result["metrics"][0] == {
         "type": "accuracy",
         "name": "Accuracy",
@@ -68,6 +73,31 @@ def test_the_hub_reads_it(reviews_run: Path) -> None:
     assert [r.metric_type for r in results[:2]] == ["accuracy", "roc_auc"]
     assert results[0].metric_value == 0.857
     assert card.data.model_name == "reviews"
+    assert results[0].metric_args == {
+        "kind": "quality.accuracy",
+        "interval": [0.8348, 0.8778],
+        "level": 0.95,
+        "n": 1000,
+    }
+    assert (results[0].dataset_split, results[0].dataset_revision) == ("test", "4f1e" * 16)
+    # what the hub makes of it is the index that the card holds
+    front = yaml.safe_load(card.content.split("---\n")[1])
+    index = hub.repocard_data.eval_results_to_model_index("reviews", results)
+    assert index[0]["name"] == "reviews"
+    made = [m for r in index[0]["results"] for m in r["metrics"]]
+    written = [m for r in front["model-index"][0]["results"] for m in r["metrics"]]
+    key = json.dumps
+    assert sorted(map(key, made)) == sorted(map(key, written))
+
+
+def test_a_student_is_what_is_handed_on(make_reviews: Callable[..., Path]) -> None:
+    folder = make_reviews()
+    student = {"name": "cnn", "architecture": "cnn", "modality": "text", "pretrained": False}
+    write(folder, "model/config.json", {"card": student})
+    front, body = parts(folder)
+    assert "base_model" not in front
+    assert front["tags"] == ["assay", "text", "cnn"]
+    assert "# reviews (cnn)" in body
 
 
 def test_the_body_says_what_a_reader_needs(reviews_run: Path) -> None:

@@ -85,6 +85,7 @@ def test_one_file_is_enough(tmp_path: Path) -> None:
     assert run == RunFiles(
         folder="1", recipe_name=tmp_path.name, run="1", recipe_text="model: [unclosed",
         model={"name": ""}, data={"name": "", "digest": None, "split_rows": {}},
+        final={"name": ""},
     )  # fmt: skip
 
 

@@ -279,6 +279,7 @@ def report(folder: Path) -> Path:
         AssayError: it is no run folder, its run has not finished, or a file of it is damaged.
     """
     from assay.recipe.state import RunFolder
+    from assay.report.bom import write_bom
     from assay.report.card import write_card
     from assay.report.page import write_report
 
@@ -290,4 +291,5 @@ def report(folder: Path) -> Path:
             mend=f"finish it with: assay run --resume {folder}",
         )
     write_card(folder)
+    write_bom(folder)
     return write_report(folder)

@@ -345,10 +345,12 @@ class _Runner:
             swap_folders(last, self.folder.model)
         passport, _ = Passport.read(self.folder.model)
         files.write_json(self.folder.path / "claims.json", statuses(passport, self.recipe.require))
+        from assay.report.bom import write_bom
         from assay.report.card import write_card
         from assay.report.page import write_report
 
         write_card(self.folder.path)
+        write_bom(self.folder.path)
         write_report(self.folder.path)
         state.finished = True
         self.folder.write_state(state)

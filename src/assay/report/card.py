@@ -25,6 +25,7 @@ _TASKS = {
     "text-classification": "text-classification",
     "tabular-classification": "tabular-classification",
     "tabular-regression": "tabular-regression",
+    "image-classification": "image-classification",
 }
 #: metrics of assay -> metrics of the Hub, where the names differ
 _METRICS = {"auroc": "roc_auc", "macro_f1": "f1", "r2": "r_squared", "sensitivity": "recall"}
@@ -73,8 +74,8 @@ def render(run: RunFiles) -> str:
         front=_front_matter(run, found),
         title=_title(run),
         answer=answer(run),
-        use=_use(run),
-        limits=_limits(run, found),
+        use=use(run),
+        limits=limits(run, found),
         tracks=found,
         stages=stage_cards(run),
         data=data(run),
@@ -99,7 +100,7 @@ def _fence(text: str) -> str:
 
 
 def _title(run: RunFiles) -> Phrase:
-    model = run.model.get("name")
+    model = run.final.get("name")
     return (
         say("card.title", recipe=run.recipe_name, model=model)
         if model
@@ -107,14 +108,15 @@ def _title(run: RunFiles) -> Phrase:
     )
 
 
-def _use(run: RunFiles) -> Phrase:
+def use(run: RunFiles) -> Phrase:
+    """What the model was made for."""
     label, name = run.data.get("label"), run.data.get("name")
     if run.task and label and name:
         return say("card.use_text", task=run.task, data=name, label=label)
     return say("card.use_text_plain")
 
 
-def _limits(run: RunFiles, found: list[Track]) -> list[Phrase]:
+def limits(run: RunFiles, found: list[Track]) -> list[Phrase]:
     """What a reader must not take from the card."""
     if not found:
         return [say("card.limit.none")]
@@ -144,19 +146,22 @@ def _front_matter(run: RunFiles, found: list[Track]) -> str:
     """The YAML head of the card."""
     import yaml
 
-    head: dict[str, Any] = {"library_name": "assay", "tags": ["assay"]}
-    license_name = str(run.model.get("license") or "unknown")
+    # a student that took the model's place is what is handed on, under its own licence
+    final = run.final
+    tags = ["assay", *(str(final[k]) for k in ("modality", "architecture") if final.get(k))]
+    head: dict[str, Any] = {"library_name": "assay", "tags": list(dict.fromkeys(tags))}
+    license_name = str(final.get("license") or "unknown")
     if license_name.lower() in _LICENSES:
         head["license"] = license_name.lower()
-    elif run.model.get("pretrained"):
+    elif final.get("pretrained"):
         # a model made from scratch has no licence but the one its maker will give it
         head |= {"license": "other", "license_name": license_name}
     if run.task in _TASKS:
         head["pipeline_tag"] = _TASKS[run.task]
     if run.data.get("name"):
         head["datasets"] = [str(run.data["name"])]
-    if run.model.get("pretrained") and run.model.get("name"):
-        head["base_model"] = str(run.model["name"])
+    if final.get("pretrained") and final.get("name"):
+        head["base_model"] = str(final["name"])
     results = _results(run, found)
     if results:
         head["model-index"] = [{"name": run.recipe_name, "results": results}]
@@ -177,10 +182,13 @@ def _results(run: RunFiles, found: list[Track]) -> list[dict[str, Any]]:
         key = str(claim["dataset"]), str(claim.get("split") or "")
         groups.setdefault(key, []).append(_metric(claim))
     task = _TASKS.get(run.task, run.task or "other")
+    digest, own = run.data.get("digest"), str(run.data.get("name") or "")
     return [
         {
             "task": {"type": task, "name": run.task or task},
-            "dataset": {"type": dataset, "name": dataset} | ({"split": split} if split else {}),
+            "dataset": {"type": dataset, "name": dataset}
+            | ({"split": split} if split else {})
+            | ({"revision": str(digest)} if digest and dataset == own else {}),
             "metrics": metrics,
         }
         for (dataset, split), metrics in groups.items()

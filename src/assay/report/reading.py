@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.errors import ArtefactError, LoadError
-from assay.files import canonical_json, parse_json, read_json
+from assay.files import parse_json, read_json
 from assay.report.logs import lines, text, wall_times
 
 #: files of which at least one makes a folder a run folder
@@ -76,6 +77,8 @@ class RunFiles:
         ok: whether the run says that all is well; None where it says nothing.
         history: (stage, claim) of every claim ever stated, from the passport.
         passport: number of records, and the digest that heads them.
+        origins: what the passport says of the beginning of this run and of those before it.
+        final: the card of the model that is handed on; the base model's where none was written.
     """
 
     folder: str
@@ -95,6 +98,8 @@ class RunFiles:
     ok: bool | None = None
     history: tuple[tuple[int, Mapping[str, Any]], ...] = ()
     passport: tuple[int, str] = (0, "")
+    origins: tuple[Mapping[str, Any], ...] = ()
+    final: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def private(self) -> bool:
@@ -122,15 +127,9 @@ class RunFiles:
 
 def identity(claim: Mapping[str, Any]) -> str:
     """As `assay.claims.Claim.identity`, for plain data."""
-    conditions = as_map(claim.get("conditions"))
-    return canonical_json(
-        [
-            claim.get("kind"),
-            claim.get("dataset"),
-            claim.get("split"),
-            dict(sorted(conditions.items())),
-        ]
-    ).decode()
+    about = [claim.get("kind"), claim.get("dataset"), claim.get("split")]
+    # a key and no digest: it escapes what UTF-8 cannot hold
+    return json.dumps([*about, as_map(claim.get("conditions"))], sort_keys=True)
 
 
 def as_map(value: Any) -> Mapping[str, Any]:
@@ -185,7 +184,9 @@ def read_run(folder: Path) -> RunFiles:
     recipe = _yaml(recipe_text)
     plan = _optional_json(folder / "plan.json")
     claims = _optional_json(folder / "claims.json")
-    origin, recorded, history, count = _passport(folder / "model" / "claims.jsonl")
+    origins, recorded, history, count = _passport(folder / "model" / "claims.jsonl")
+    origin = origins[-1] if origins else {}
+    model = _model(origin, plan, recipe)
     seconds = wall_times(lines(folder / "timings.jsonl"))
     place = folder.resolve()
     recipe_name = str(recipe.get("name") or origin.get("recipe") or place.parent.name or place.name)
@@ -197,7 +198,7 @@ def read_run(folder: Path) -> RunFiles:
         recipe_text=recipe_text,
         recipe=recipe,
         environment=_optional_json(folder / "environment.json"),
-        model=_model(origin, plan, recipe),
+        model=model,
         data=_data(origin, plan, recipe),
         task=_part_name(plan.get("task") or recipe.get("task")),
         stages=_stages(recorded or _maps(plan.get("stages")) or _recipe_stages(recipe), seconds),
@@ -208,6 +209,8 @@ def read_run(folder: Path) -> RunFiles:
         ok=ok if isinstance(ok, bool) else None,
         history=history,
         passport=(count, _head(folder / "model" / "head.json")),
+        origins=origins,
+        final=first_map(_optional_json(folder / "model" / "config.json").get("card"), model),
     )
 
 
@@ -217,7 +220,8 @@ def read_model(folder: Path) -> RunFiles:
     Raises:
         ArtefactError: the passport is damaged.
     """
-    origin, recorded, history, count = _passport(folder / "claims.jsonl")
+    origins, recorded, history, count = _passport(folder / "claims.jsonl")
+    origin = origins[-1] if origins else {}
     return RunFiles(
         folder=folder.name,
         recipe_name=str(origin.get("recipe") or folder.name),
@@ -315,7 +319,7 @@ def _evidence(folder: Path) -> dict[tuple[int, str], Mapping[str, Any]]:
 
 
 Passport = tuple[
-    Mapping[str, Any],
+    tuple[Mapping[str, Any], ...],
     tuple[Mapping[str, Any], ...],
     tuple[tuple[int, Mapping[str, Any]], ...],
     int,
@@ -328,7 +332,7 @@ def _passport(path: Path) -> Passport:
     Stages are numbered as `assay.claims.replay` does: from 0 in the last run, below 0 in the runs
     of the models that this one descends from.
     """
-    origin: Mapping[str, Any] = {}
+    origins: list[Mapping[str, Any]] = []
     stages: list[Mapping[str, Any]] = []
     history: list[tuple[int, Mapping[str, Any]]] = []
     written = [line for line in text(path).splitlines() if line.strip()]
@@ -337,13 +341,15 @@ def _passport(path: Path) -> Passport:
         record = _record(parse_json(line, f"{path}:{place}"), f"{path}:{place}")
         body = as_map(record.get(str(record.get("type"))))
         if record.get("type") == "origin":
-            origin, before = body, len(stages)
+            origins.append(body)
+            before = len(stages)
         elif record.get("type") == "stage":
             stages.append(body)
         elif record.get("type") == "claim":
             history.append((len(stages) - 1, as_map(body.get("claim"))))
     placed = tuple({**stage, "index": n - before} for n, stage in enumerate(stages))
-    return origin, placed, tuple((n - before, claim) for n, claim in history), len(written)
+    stated = tuple((n - before, claim) for n, claim in history)
+    return tuple(origins), placed, stated, len(written)
 
 
 def _record(line: Any, where: str) -> Mapping[str, Any]:
