@@ -122,7 +122,9 @@ def state_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def train(stage: Finetune, bench: Bench, model: Model, folder: Path, stop_at: int | None) -> Model:
     """Train to the end; with `stop_at`, in two jobs with a checkpoint between."""
-    context = bench.context(folder)
+    # what the clock chose once is remembered, as on any machine: two runs compute alike
+    remembered = folder.parent / "tuning"
+    context = bench.context(folder, tuning=remembered)
     if stop_at is not None:
         job = Job(stage, model, context)
         for _ in range(min(stop_at, job.total_steps - 1)):
@@ -131,7 +133,7 @@ def train(stage: Finetune, bench: Bench, model: Model, folder: Path, stop_at: in
         if not job.done:
             job.step()  # lost work: it must leave no trace
         job.close()
-        context = bench.context(folder)
+        context = bench.context(folder, tuning=remembered)
     job = Job(stage, model, context)
     stage.place.run(job)
     return job.finish()
