@@ -73,7 +73,7 @@ format: $(STAMPS)/test ## write all files in the house's style
 	$(BIN)/ruff format .
 
 docs: $(STAMPS)/docs ## the documentation as a web site in site/
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "site/index.html"
 
 bench-adapt: $(STAMPS)/bench ## assay beside transformers.Trainer and peft, alternating

@@ -27,20 +27,20 @@ class Attention(Term):
 
     Transformers (TinyBERT: Jiao et al. 2019, arXiv 1909.10351; the last layer alone: MiniLM, Wang
     et al. 2020, arXiv 2002.10957): the probabilities with which each position looks at each other,
-    averaged over heads; a row loses their mean squared difference, or with `loss: kl` the
+    averaged over heads; a row loses their mean squared difference, or with `compare: kl` the
     divergence of the student's from the teacher's, averaged over positions. Padding does not
     count. Both must cut rows into the same positions.
 
     Convolutional networks (Zagoruyko and Komodakis 2016, arXiv 1612.03928): the sum of squares
     over channels at each place, as a vector of length 1; a row loses the squared distance, in
-    0..2. Maps of two sizes are averaged down to the smaller one. `loss` does not matter.
+    0..2. Maps of two sizes are averaged down to the smaller one. `compare` does not matter.
 
     Attributes:
         teacher: folder of the teacher's model, or of the run that made it; `current` is the model
             that came into the stage; by default the teacher of the stage `distill`.
         layers: module of the teacher -> module of the student, by their paths in the networks; by
             default the last module of each that has maps.
-        loss: how probabilities are compared.
+        compare: how probabilities are compared.
         same_view: give the teacher the student's very inputs; both read rows in the same way then.
     """
 
