@@ -11,6 +11,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # further options of pip for installing torch, where the registry's own build is not the one you want
 TORCH_ARGS ?=
+# the browser that the pages are looked at with
+CHROMIUM ?= /usr/bin/chromium
 # processes that run tests, one thread each
 WORKERS ?= 2
 # arguments for one target: make test ARGS="-k splits", make bench-adapt ARGS=--quick
@@ -60,8 +62,15 @@ demo: $(STAMPS)/demo ## adapt a pretrained model to the food reviews and print w
 test: lint ## lint, types, tests and doctests
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long" --doctest-modules src tests benchmarks/_pairs.py $(ARGS)
 
-test-long: $(STAMPS)/test ## the campaigns that take minutes: kills, faults, the commands of the README
-	$(BIN)/python -m pytest -m long tests $(ARGS)
+# never tested without a browser: it is installed where that is possible, else asked for
+$(CHROMIUM):
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		|| { echo "$@ is missing: install Debian's chromium, or name one: make $(MAKECMDGOALS) CHROMIUM=..." >&2; exit 2; }
+	@echo "installing chromium (once)"
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
+
+test-long: $(STAMPS)/test | $(CHROMIUM) ## the campaigns that take minutes: kills, faults, the README's commands, the pages in a browser
+	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m long tests $(ARGS)
 
 lint: $(STAMPS)/test ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -501,3 +501,64 @@ def make_reviews(tmp_path: Path) -> Callable[..., Path]:
 def regression_run(tmp_path: Path) -> Path:
     """A regression run."""
     return regression(tmp_path / "runs" / "loans" / "1")
+
+
+#: a grey picture of 2 x 2 pixels
+IMAGE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGNgYPjPwAAA"
+    "BAIBAAyUaKMAAAAASUVORK5CYII="
+)
+
+
+def calibration(off: float) -> dict[str, Any]:
+    """What an audit of the probabilities keeps; `off` is how far they are off."""
+    bins = [
+        {
+            "low": b / 10, "high": (b + 1) / 10, "n": 20 * b, "confidence": b / 10 + 0.05,
+            "accuracy": b / 10 + 0.05 - off, "ci": [b / 10 - off, b / 10 + 0.1 - off],
+        }
+        for b in range(5, 10)
+    ]  # fmt: skip
+    return {
+        "split": "test", "n": 700, "ece": off, "bins": bins,
+        "conformal": {
+            "alpha": 0.1, "coverage": 0.914, "low": 0.891, "high": 0.933, "mean_size": 1.412,
+            "sizes": {"0": 5, "1": 440, "2": 255},
+        },
+    }  # fmt: skip
+
+
+TRANSFER = {
+    "metric": "accuracy", "split": "test", "n": 2000, "k": [10, 50], "seeds": [0, 1],
+    "pretrained": [[0.70, 0.72], [0.81, 0.83]], "scratch": [[0.50, 0.54], [0.74, 0.76]],
+    "gain": [
+        {"k": 10, "value": 0.19, "low": 0.15, "high": 0.23},
+        {"k": 50, "value": 0.07, "low": 0.05, "high": 0.09},
+    ],
+}  # fmt: skip
+
+MISTAKES = {
+    "split": "test",
+    "rows": [
+        {"id": 7, "label": "other", "predicted": "great", "confidence": 0.998,
+         "text": "Not as <great> as they say.", "image": None},
+        {"id": 9, "label": "great", "predicted": "other", "confidence": 0.97,
+         "text": None, "image": IMAGE},
+    ],
+}  # fmt: skip
+
+
+def full(folder: Path) -> Path:
+    """The reviews with every kind of evidence, and its page."""
+    from assay.report.page import write_report
+
+    reviews(folder)
+    for name, evidence in (
+        ("1-calibration", calibration(0.12)),
+        ("3-calibration", calibration(0.01)),
+        ("3-transfer", TRANSFER),
+        ("3-mistakes", MISTAKES),
+    ):
+        write(folder, f"evidence/{name}.json", evidence)
+    write_report(folder)
+    return folder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from string import Formatter
@@ -9,7 +10,18 @@ from string import Formatter
 import pytest
 
 from assay.report import strings
-from assay.report.strings import TABLE, chain, kind_name, literal, part_name, plural, say
+from assay.report.strings import (
+    LANGUAGES,
+    RECORDED,
+    TABLE,
+    chain,
+    kind_name,
+    literal,
+    part_name,
+    plural,
+    recorded,
+    say,
+)
 
 ROOT = Path(strings.__file__).parent
 SOURCES = {
@@ -28,6 +40,36 @@ def test_every_language_has_every_string_with_the_same_fields() -> None:
     for key, row in TABLE.items():
         assert set(row) == languages, key
         assert len({frozenset(fields(text)) for text in row.values()}) == 1, key
+
+
+def test_every_language_keeps_the_order_of_keys() -> None:
+    files = [
+        json.loads((ROOT / "words" / f"{language}.json").read_text(encoding="utf-8"))
+        for language in LANGUAGES
+    ]
+    assert len({tuple(file) for file in files}) == 1
+
+
+def test_chinese_is_chinese() -> None:
+    same = {key for key, row in TABLE.items() if row["en"] == row["zh"]}
+    for key in same:
+        words = re.sub(r"{\w+}", "", TABLE[key]["en"])
+        assert not re.search(r"[a-z]{3,}", words) or key in (
+            *("brand", "command.verify", "command.predict", "language.en"),
+        ), key
+    for key, row in TABLE.items():
+        assert not re.search("[,;:?!] |[\u4e00-\u9fff][,;:?.]", row["zh"]), key
+
+
+def test_recorded_sentences_are_those_that_stages_write() -> None:
+    package = ROOT.parent
+    source = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("**/*.py"))
+    joined = re.sub(r'"\s*\n\s*f?"', "", source)
+    for sentence in RECORDED:
+        # what a stage fills in: f"the {self.method} after the head"
+        filled = re.sub("temperature|isotonic", "{self.method}", sentence)
+        assert f'"{sentence}"' in joined or f'f"{filled}"' in joined, sentence
+    assert str(recorded("{braces} stay")) == "{braces} stay"
 
 
 def test_every_key_in_use_is_in_the_table() -> None:
@@ -53,7 +95,9 @@ def test_no_string_is_left_over() -> None:
         assert known, f"{key} is shown nowhere"
 
 
-@pytest.mark.parametrize("name", ["report.html.j2", "card.md.j2"])
+@pytest.mark.parametrize(
+    "name", ["report.html.j2", "compare.html.j2", "frame.html.j2", "macros.html.j2", "card.md.j2"]
+)
 def test_templates_hold_no_words(name: str) -> None:
     text = SOURCES[ROOT / "templates" / name]
     text = re.sub(r"\{%.*?%\}|\{\{.*?\}\}", "", text, flags=re.S)

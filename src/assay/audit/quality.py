@@ -174,6 +174,13 @@ class QualityAudit(Audit):
         for claim in found.claims:
             context.claim(claim)
         keep(context, self.part_name, found.picture)
+        wrong = found.picture.get("mistakes")
+        if self.folds is None and wrong:
+            from assay.audit.measures.examples import examples
+
+            shown = examples(context.dataset, self.split, wrong)
+            if shown is not None:
+                keep(context, "mistakes", shown)
 
     def _plan(self, context: Any) -> Plan:
         from assay.audit.measures.quality import Plan

@@ -13,7 +13,7 @@ from assay.report.answer import answer
 from assay.report.figures import THIRD
 from assay.report.pictures import baseline_chart, error_charts, learning_charts
 from assay.report.reading import RunFiles, as_map, read_run
-from assay.report.strings import LANGUAGE, LANGUAGES, Phrase, say
+from assay.report.strings import LANGUAGE, LANGUAGES, Phrase, recorded, say
 from assay.report.timeline import EVENTS, Track, tracks
 from assay.report.trust import calibrations, mistakes, transfers
 
@@ -63,6 +63,7 @@ def templates(escape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     made.globals["t"] = say
+    made.globals["recorded"] = recorded
     return made
 
 

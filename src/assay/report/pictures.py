@@ -305,7 +305,8 @@ def _roc(evidence: Mapping[str, Any], width: float) -> Chart | None:
 def _reliability(evidence: Mapping[str, Any], width: float) -> Chart | None:
     n, units = evidence.get("n"), evidence.get("units")
     bins = bins_of(evidence.get("reliability"), intervals=n is not None and n == units)
-    return reliability_chart("reliability", bins, width, say("errors.reliability"))
+    title = say("errors.reliability")
+    return reliability_chart("reliability", bins, width, title) if len(bins) > 1 else None
 
 
 def _scatter(evidence: Mapping[str, Any], width: float) -> Chart | None:

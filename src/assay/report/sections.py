@@ -17,7 +17,17 @@ from assay.report.numbers import (
 )
 from assay.report.pictures import headline_claims
 from assay.report.reading import RunFiles, StageEntry, as_index, as_list, as_map
-from assay.report.strings import TABLE, Phrase, chain, kind_name, literal, part_name, plural, say
+from assay.report.strings import (
+    TABLE,
+    Phrase,
+    chain,
+    kind_name,
+    literal,
+    part_name,
+    plural,
+    recorded,
+    say,
+)
 from assay.report.timeline import Track, conditions_of, interval_of, kind_of, unit_of, value_of
 
 if TYPE_CHECKING:
@@ -140,7 +150,7 @@ class ReadRow:
     stage: StageEntry
     split: str
     influences: Phrase | None
-    why: str
+    why: Phrase | None
     sort: str
 
 
@@ -185,7 +195,7 @@ def _read(stage: StageEntry, read: Mapping[str, Any]) -> ReadRow:
             say(f"influence.{item}") if f"influence.{item}" in TABLE else literal(item)
             for item in influences
         ),
-        why=str(read.get("why") or ""),
+        why=recorded(str(read["why"])) if read.get("why") else None,
         sort="mechanism" if read.get("private") else "disclosure" if disclosure else "influence",
     )
 
@@ -255,7 +265,7 @@ def stage_cards(run: RunFiles) -> list[StageCard]:
 def _moves(stage: StageEntry) -> Phrase | None:
     if stage.moves is None:
         return None
-    return say("stages.moves", what=stage.moves) if stage.moves else say("stages.still")
+    return say("stages.moves", what=recorded(stage.moves)) if stage.moves else say("stages.still")
 
 
 def _measures(stage: StageEntry) -> Phrase | None:

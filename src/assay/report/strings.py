@@ -35,6 +35,11 @@ def _table() -> dict[str, dict[str, str]]:
 #: key -> language -> text; `{name}` is filled in from the phrase's values
 TABLE = _table()
 
+#: sentences that stages write into a passport, in English -> in Chinese
+RECORDED: dict[str, str] = json.loads(
+    (Path(__file__).parent / "words" / "recorded.json").read_text(encoding="utf-8")
+)
+
 _SPOKEN: ContextVar[str] = ContextVar("language", default=LANGUAGE)
 
 
@@ -64,7 +69,8 @@ class Phrase:
 
     Attributes:
         key: key in `TABLE`.
-        values: name -> value for the text's fields.
+        values: name -> value for the text's fields: another phrase, a text a language (a mapping),
+            or what reads the same in all.
     """
 
     key: str
@@ -73,10 +79,7 @@ class Phrase:
     def text(self, language: str | None = None) -> str:
         """The text in a language, by default the one that is `spoken`."""
         language = language or spoken()
-        filled = {
-            name: value.text(language) if isinstance(value, Phrase) else value
-            for name, value in self.values.items()
-        }
+        filled = {name: _filled(value, language) for name, value in self.values.items()}
         return TABLE[self.key][language].format(**filled)
 
     def __str__(self) -> str:
@@ -90,6 +93,12 @@ class Phrase:
         if len(set(texts.values())) == 1:
             return str(next(iter(texts.values())))
         return "".join(f'<span lang="{lang}">{text}</span>' for lang, text in texts.items())
+
+
+def _filled(value: object, language: str) -> object:
+    if isinstance(value, Phrase):
+        return value.text(language)
+    return value[language] if isinstance(value, Mapping) else value
 
 
 def say(key: str, /, **values: object) -> Phrase:
@@ -131,6 +140,17 @@ def part_name(group: str, name: str) -> Phrase:
     """
     key = f"{group}.{re.sub('[^a-z0-9]+', '_', name.lower())}"
     return Phrase(key) if key in TABLE else literal(name.replace("_", " "))
+
+
+def recorded(text: str) -> Phrase:
+    """What a stage wrote into the passport, in the page's languages where they are known.
+
+    >>> recorded("gradient steps").text("zh"), recorded("their own").text("zh")
+    ('梯度更新', 'their own')
+    """
+    if text not in RECORDED:
+        return literal(text)
+    return literal({"en": text, "zh": RECORDED[text]})
 
 
 def kind_name(kind: str) -> Phrase:

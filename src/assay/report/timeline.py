@@ -14,6 +14,7 @@ from assay.report.strings import Phrase, chain, kind_name, literal, say
 _FAMILIES = [
     "quality",
     "calibration",
+    "conformal",
     "fairness",
     "robustness",
     "explanation",

@@ -103,8 +103,8 @@ def bins_of(value: Any, intervals: bool = False) -> list[Bin]:
 def reliability_chart(
     name: str, bins: list[Bin], width: float, title: Phrase, caption: tuple[Phrase, ...] = ()
 ) -> Chart | None:
-    """A reliability diagram; None where fewer than two bins hold rows."""
-    if len(bins) < 2:
+    """A reliability diagram; None where no bin holds rows."""
+    if not bins:
         return None
     words = say("errors.predicted_p"), say("errors.observed"), say("errors.perfect")
     total = f"{sum(one.n for one in bins):,}"
