@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from assay.audit.measures import calibration as by
+from assay.audit.measures.metrics import Ints
 
 RNG = np.random.default_rng(0)
 
@@ -92,3 +93,48 @@ def test_clopper_pearson_is_exact_at_the_ends() -> None:
     assert by.clopper_pearson(0, 10)[0] == 0.0 and by.clopper_pearson(10, 10)[1] == 1.0
     low = by.clopper_pearson(10, 10)[0]
     assert low**10 == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize("over", [0.0, 0.03, 0.1])
+def test_the_interval_holds_its_value_and_the_error_expected_of_so_many_rows(over: float) -> None:
+    n = 300
+
+    def drawn(seed: int) -> tuple[by.Judged, Ints]:
+        fair = calibrated(n, seed)
+        found = by.Judged(np.minimum(fair.confidence + over, 1.0), fair.right)
+        return found, by.equal_mass(found.confidence, 15)
+
+    def plain(found: by.Judged, bins: Ints) -> float:
+        return float(by.error_of(bins, found, 15)(np.ones((1, n)))["ece"][0])
+
+    expected = float(np.mean([plain(*drawn(seed)) for seed in range(1000, 2000)]))
+    covered = 0
+    for seed in range(100):
+        found, bins = drawn(seed)
+        got = by.calibration_error(found, bins, 15, np.arange(n), resamples=200, seed=seed)
+        assert got.interval is not None and got.interval[0] <= got.value <= got.interval[1]
+        covered += got.interval[0] <= expected <= got.interval[1]
+    assert covered >= 88  # of 95 expected: fewer have a probability below 0.002
+
+
+def test_rows_of_one_unit_count_once_in_the_intervals_of_sets() -> None:
+    hits = np.repeat((RNG.random(60) < 0.9).astype(float), 10)
+    sizes = np.ones(600)
+    rows, how = by.set_spans(hits, sizes, np.arange(600), resamples=300, seed=0)
+    assert rows["coverage"] == by.clopper_pearson(int(hits.sum()), 600)
+    assert how["coverage"] == "Clopper and Pearson"
+    units, how = by.set_spans(hits, sizes, np.repeat(np.arange(60), 10), resamples=300, seed=0)
+    assert units["coverage"] is not None
+    wide = units["coverage"][1] - units["coverage"][0]
+    narrow = rows["coverage"][1] - rows["coverage"][0]
+    assert wide > 2 * narrow  # sqrt(10) times, were nothing else
+    assert how["coverage"].startswith("percentile bootstrap over units")
+    nothing, how = by.set_spans(hits, sizes, np.repeat([0, 1], 300), resamples=0, seed=0)
+    assert nothing == {"coverage": None, "size": None} and how["size"] == ""
+
+
+def test_rows_that_set_the_limit_do_not_judge_it() -> None:
+    from assay.audit.calibration import CalibrationAudit, Conformal
+
+    with pytest.raises(ValueError, match="rows that judge them"):
+        CalibrationAudit(conformal=Conformal(split="test"))

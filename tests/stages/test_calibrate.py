@@ -33,11 +33,21 @@ def test_the_temperature_undoes_one() -> None:
     assert best_temperature(logits * 3, y) == pytest.approx(3.0, rel=0.03)
     # at the optimum the derivative of the loss is zero
     t = best_temperature(logits * 3, y)
+    assert t is not None
     losses = [
         torch.nn.functional.cross_entropy(torch.tensor(logits * 3 / s), torch.tensor(y)).item()
         for s in (t * 0.999, t, t * 1.001)
     ]
     assert losses[1] <= min(losses)
+
+
+def test_rows_that_are_all_right_tell_no_temperature() -> None:
+    logits, y = np.array([[2.0, 0.0], [0.0, 0.1], [3.0, 1.0]]), np.array([0, 1, 0])
+    assert best_temperature(logits, y) is None
+    assert best_temperature(logits, 1 - y) is not None
+    # one row that is wrong bounds it
+    found = best_temperature(np.vstack([logits, [[1.0, 0.0]]]), np.append(y, 1))
+    assert found is not None and 0.01 < found < 100
 
 
 def test_the_isotonic_map_is_scikit_learns() -> None:

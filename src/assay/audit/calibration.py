@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from assay.audit.base import Audit, keep
 from assay.claims import Capabilities, Claim, PlanContext, Read
@@ -44,9 +44,11 @@ class CalibrationAudit(Audit):
     these very confidences would show on so many rows. The Brier score is among `quality`.
 
     With `conformal`: `conformal.coverage`, the share of rows whose prediction set holds the true
-    class, with Clopper and Pearson's interval, and `conformal.size`, the mean number of classes in
-    a set. The limit is set on another split; coverage is promised for rows exchangeable with it, on
-    average over such splits, not for every group of rows.
+    class, and `conformal.size`, the mean number of classes in a set; Clopper and Pearson's interval
+    where each row is a unit, else a bootstrap over units. The limit is set on another split;
+    coverage is promised for rows exchangeable with it, on average over such splits, not for every
+    group of rows, and not where a `calibrate` fitted a temperature of three or more classes or an
+    isotonic map on those rows. What is claimed is measured either way.
 
     Attributes:
         split: rows that are judged.
@@ -59,6 +61,15 @@ class CalibrationAudit(Audit):
     bins: int = Field(default=15, ge=2, le=100)
     resamples: int = Field(default=1000, ge=0, le=100_000)
     conformal: Conformal | None = None
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.conformal is not None and self.conformal.split == self.split:
+            raise ValueError(
+                f"the limit of the sets would be set on the rows that judge them ({self.split}); "
+                "name another split under conformal"
+            )
+        return self
 
     @classmethod
     def examples(cls) -> list[Self]:
@@ -132,7 +143,7 @@ class CalibrationAudit(Audit):
             )
             error = errors[name]
             way = f"{self.bins} bins of {how}"
-            drawn = f"; percentile bootstrap over units, {self.resamples} resamples, biased upward"
+            drawn = f"; bootstrap over units, {self.resamples} resamples, less its bias"
             context.claim(
                 Claim(
                     kind=f"calibration.{name}",
@@ -178,12 +189,17 @@ class CalibrationAudit(Audit):
             wanted.method,
         )
         sizes = sets.members.sum(axis=1)
-        n = len(sizes)
-        low, high = by.clopper_pearson(sets.covered, n)
-        half = 1.96 * float(sizes.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+        units = data.units(self.split)
         mean = float(sizes.mean())
-        spans = {"coverage": (low, high), "size": (mean - half, mean + half)}
-        for name, value in {"coverage": sets.covered / n, "size": mean}.items():
+        coverage = float(sets.hits.mean())
+        spans, ways = by.set_spans(
+            sets.hits,
+            sizes.astype(np.float64),
+            units,
+            resamples=self.resamples,
+            seed=context.derive("calibration", "sets"),
+        )
+        for name, value in {"coverage": coverage, "size": mean}.items():
             context.claim(
                 Claim(
                     kind=f"conformal.{name}",
@@ -196,18 +212,19 @@ class CalibrationAudit(Audit):
                         "method": wanted.method,
                         "calibrated_on": wanted.split,
                     },
-                    method="Clopper and Pearson" if name == "coverage" else "normal approximation",
+                    method=ways[name],
                     interval=spans[name],
-                    n=n,
-                    details={"calibration_rows": data.size(wanted.split)},
+                    n=int(units.max()) + 1,
+                    details={"rows": len(sizes), "calibration_rows": data.size(wanted.split)},
                 )
             )
+        span = spans["coverage"]
         counts = {str(int(k)): int((sizes == k).sum()) for k in np.unique(sizes)}
         return {
             "alpha": wanted.alpha,
-            "coverage": sets.covered / n,
-            "low": low,
-            "high": high,
+            "coverage": coverage,
+            "low": span[0] if span else None,
+            "high": span[1] if span else None,
             "mean_size": mean,
             "sizes": counts,
         }

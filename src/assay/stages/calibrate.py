@@ -20,7 +20,8 @@ class Calibrate(Stage):
     """Fit a map from the head's logits to calibrated ones on rows the model was not trained on.
 
     `temperature`: one number, by the smallest log-loss (Guo et al. 2017, arXiv 1706.04599); the
-    order of the classes does not change. `isotonic`: a rising map for each class against the rest
+    order of the classes does not change. Rows that are all decided rightly tell none: it stays 1,
+    and the stage says so. `isotonic`: a rising map for each class against the rest
     (Zadrozny and Elkan 2002), which can change decisions and wants some thousand rows. The map is a
     structure: it is saved, exported and loaded with the model, and replaces an older one.
 

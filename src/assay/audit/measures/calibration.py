@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from assay.audit.measures.intervals import Statistics, bootstrap, wilson
+from assay.audit.measures.intervals import Statistics, bootstrap, unit_weights, wilson
 from assay.audit.measures.metrics import Floats, Ints
 
 Method = Literal["lac", "aps"]
@@ -67,7 +67,8 @@ class CalibrationError:
 
     Attributes:
         value: the error, in [0, 1].
-        interval: of a bootstrap over units; None where there is one unit.
+        interval: see `shifted`; None where there is one unit. It is of the error that so many rows
+            show on average, whose floor is `null_mean`.
         null_mean: mean error of a perfectly calibrated model with these very confidences: the error
             is an absolute value, so that it is above zero even then.
         null_high: 95th percentile of that.
@@ -82,10 +83,13 @@ class CalibrationError:
 def calibration_error(
     found: Judged, bins: Ints, count: int, units: Ints, *, resamples: int, seed: int
 ) -> CalibrationError:
-    """The error over given bins, its percentile bootstrap over units, and its null."""
+    """The error over given bins, its shifted bootstrap over units, and its null."""
     statistic = error_of(bins, found, count)
     value = float(statistic(np.ones((1, len(bins))))["ece"][0])
-    span = bootstrap(statistic, units, resamples=resamples, seed=seed)["ece"] if resamples else None
+    span = None
+    if resamples and int(units.max()) > 0:
+        blocks = [statistic(w)["ece"] for w in unit_weights(units, resamples, seed)]
+        span = shifted(np.concatenate(blocks), value)
     rng = np.random.default_rng(seed)
     nulls = []
     for _ in range(200):
@@ -93,6 +97,19 @@ def calibration_error(
         chance = error_of(bins, Judged(found.confidence, right), count)
         nulls.append(float(chance(np.ones((1, len(bins))))["ece"][0]))
     return CalibrationError(value, span, float(np.mean(nulls)), float(np.quantile(nulls, 0.95)))
+
+
+def shifted(draws: Floats, value: float, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval of resamples `[B]`, moved by their bias and kept within [0, 1].
+
+    Resampling adds noise a second time, and the error is a sum of absolute values, so that its
+    resamples lie above it: their percentiles often leave out the very value that was measured.
+    Moved back by `mean of the resamples - value` they hold it (Efron and Tibshirani 1993, chapter
+    10, estimate the bias so).
+    """
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    bias = float(draws.mean()) - value
+    return max(0.0, float(low) - bias), min(1.0, float(high) - bias)
 
 
 def reliability(found: Judged, bins: int) -> list[dict[str, Any]]:
@@ -141,6 +158,42 @@ def threshold(own: Floats, alpha: float) -> float:
     return float(np.sort(own)[rank - 1]) if rank <= len(own) else float("inf")
 
 
+def set_spans(
+    hits: Floats, sizes: Floats, units: Ints, *, resamples: int, seed: int
+) -> tuple[dict[str, tuple[float, float] | None], dict[str, str]]:
+    """Intervals of `coverage` and mean `size` of sets, and how each was obtained.
+
+    Where every row is a unit: Clopper and Pearson's, and a normal approximation. Rows of one unit
+    are not independent: else both are bootstrapped over units.
+
+    Args:
+        hits: `[N]` 1.0 where the set holds the true class.
+        sizes: `[N]` classes in the set.
+        units: `[N]` dense index of each row's unit.
+        resamples: of the bootstrap; 0 gives no interval where one is needed.
+        seed: of the bootstrap.
+    """
+    n, count = len(hits), int(units.max()) + 1
+    if count == n:
+        half = 1.96 * float(sizes.std(ddof=1)) / n**0.5 if n > 1 else 0.0
+        mean = float(sizes.mean())
+        exact = clopper_pearson(int(hits.sum()), n)
+        return (
+            {"coverage": exact, "size": (mean - half, mean + half) if n > 1 else None},
+            {"coverage": "Clopper and Pearson", "size": "normal approximation"},
+        )
+    spans: dict[str, tuple[float, float] | None] = {"coverage": None, "size": None}
+    if resamples:
+
+        def means(weights: Floats) -> dict[str, Floats]:
+            total = weights.sum(axis=1)
+            return {"coverage": weights @ hits / total, "size": weights @ sizes / total}
+
+        spans = bootstrap(means, units, resamples=resamples, seed=seed)
+    how = f"percentile bootstrap over units, {resamples} resamples"
+    return spans, {name: how if spans[name] else "" for name in spans}
+
+
 def clopper_pearson(hits: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """The exact interval of a share of `n` independent rows (Clopper and Pearson 1934).
 
@@ -162,12 +215,17 @@ class Sets:
     Attributes:
         limit: classes whose score is at most this are in the set.
         members: `[N, K]` whether each class is in each row's set.
-        covered: rows whose set holds the true class.
+        hits: `[N]` 1.0 where the set holds the true class.
     """
 
     limit: float
     members: npt.NDArray[np.bool_]
-    covered: int
+    hits: Floats
+
+    @property
+    def covered(self) -> int:
+        """Rows whose set holds the true class."""
+        return int(self.hits.sum())
 
 
 def conformal(
@@ -185,5 +243,5 @@ def conformal(
     given, true = calibration
     limit = threshold(scores(given, method)[np.arange(len(true)), true], alpha)
     members = scores(audited[0], method) <= limit
-    covered = int(members[np.arange(len(audited[1])), audited[1]].sum())
-    return Sets(limit, members, covered)
+    hits = members[np.arange(len(audited[1])), audited[1]].astype(np.float64)
+    return Sets(limit, members, hits)

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 _LAYERS = ("temperature", "isotonic")
 
 
-def best_temperature(logits: Floats, targets: Ints) -> float:
+def best_temperature(logits: Floats, targets: Ints) -> float | None:
     """The temperature of the smallest mean log-loss, in [0.01, 100].
 
-    The loss is convex in the inverse of the temperature: its minimum is found to 1e-10.
+    The loss is convex in the inverse of the temperature. Where every row is decided rightly it
+    falls for ever as the temperature does: there is no smallest one then, and None is given.
 
     Args:
         logits: `[N, K]`.
@@ -32,6 +33,8 @@ def best_temperature(logits: Floats, targets: Ints) -> float:
 
     values = np.asarray(logits, np.float64)
     own = values[np.arange(len(targets)), targets]
+    if bool((own >= values.max(axis=1)).all()):
+        return None
 
     def loss(inverse: float) -> float:
         scaled = values * inverse
@@ -88,9 +91,15 @@ def calibrated(model: Model, context: Any, method: str, split: str) -> Model:
     settings: dict[str, Any] = {}
     fitted: dict[str, Floats] = {}
     if method == "temperature":
-        temperature = best_temperature(logits, targets)
+        found = best_temperature(logits, targets)
+        if found is None:
+            context.progress.say(
+                f"all {len(targets)} rows of {split} are decided rightly: they tell no "
+                "temperature, it stays 1; give more rows"
+            )
+        temperature = 1.0 if found is None else found
         fitted = {"temperature": np.array([temperature])}
-        context.record(temperature=temperature, rows=len(targets))
+        context.record(temperature=temperature, rows=len(targets), separable=found is None)
     else:
         x, y = isotonic_knots(plain.task.probabilities(logits), targets)
         settings, fitted = {"classes": x.shape[0], "knots": x.shape[1]}, {"x": x, "y": y}
