@@ -107,8 +107,7 @@ def refusals(stage: Finetune, bench: Bench, context: Any) -> list[Any]:
     given = Capabilities(
         gives=frozenset(
             {"labels", "valid_split"}
-            # the one linear layer of the small network of images is its head
-            | ({"linear_layers"} if bench.task.modality != "image" else set())
+            | ({"linear_layers"} if bench.model.architecture.linear else set())
             | ({"inner_maps"} if bench.task.modality == "text" else set())
         )
     )

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tests.tiny import Bench, save, table_bench, write_table
 
-from assay.audit.measures.fitting import best_temperature, isotonic_knots
 from assay.errors import UsageError
 from assay.models.calibration import Isotonic
+from assay.models.fitting import best_temperature, isotonic_knots
 from assay.models.load import load_model
 from assay.recipe.schema import Recipe
 from assay.stages.calibrate import Calibrate
@@ -119,3 +119,49 @@ def test_a_regression_is_refused_with_a_way_out() -> None:
     )
     with pytest.raises(UsageError, match="probabilities"):
         recipe.run()
+
+
+@pytest.mark.parametrize(
+    ("stages", "says"),
+    [
+        (["calibrate: isotonic", "finetune"], "isotonic map is flat"),
+        (["calibrate: {split: train}"], "too sure of its training rows"),
+        (["audit: {calibration: {conformal: {split: train}}}"], "too sure of its training rows"),
+    ],
+)
+def test_what_would_mislead_is_refused(stages: list[str], says: str) -> None:
+    import yaml
+
+    whole = [{"finetune": {"epochs": 1}}, *(yaml.safe_load(s) for s in stages)]
+    with pytest.raises((UsageError, ValueError), match=says):
+        Recipe(model="mlp", data="breast_cancer", stages=whole).run()
+
+
+def test_a_new_head_brings_no_old_map(table: Bench, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from assay.data.door import LocalDoor
+    from assay.models.continuing import continued
+
+    made = Calibrate(method="isotonic").run(table.model, table.context())
+    other = replace(table.dataset, classes=("a", "b"))
+    new = continued(made, table.task, other, 0, LocalDoor())
+    assert [s.part_name for s in new.structures] == ["head"]
+    assert not list(new.network.get_submodule("calibration").buffers())
+
+
+def test_classes_in_another_order_take_their_map_along(table: Bench) -> None:
+    from dataclasses import replace
+
+    from assay.data.door import LocalDoor
+    from assay.models.continuing import continued
+
+    assert table.model.classes is not None
+    made = Calibrate(method="isotonic").run(table.model, table.context())
+    turned = replace(table.dataset, classes=table.model.classes[::-1])
+    new = continued(made, table.task, turned, 0, LocalDoor())
+    rows = table.dataset.rows("test")
+    before, after = made.predict(rows).probabilities, new.predict(rows).probabilities
+    assert before is not None and after is not None
+    # the map is steep in places: rounding of its argument shows
+    np.testing.assert_allclose(after[:, ::-1], before, atol=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from assay.audit.base import Audit, keep
 from assay.claims import Capabilities, Claim, PlanContext, Read
@@ -31,6 +31,13 @@ class Conformal(Config):
     alpha: float = Field(default=0.1, gt=0, lt=1)
     method: Literal["lac", "aps"] = "lac"
     split: str = "valid"
+
+    @field_validator("split")
+    @classmethod
+    def _unseen(cls, split: str) -> str:
+        if split == "train":
+            raise ValueError("a model is too sure of its training rows; name others, e.g. valid")
+        return split
 
 
 @register("audit", "calibration")

@@ -37,6 +37,7 @@ PROPERTIES: dict[str, str] = {
     "inner_maps": "the network has maps of attention or of channels inside",
     "moving_trunk": "weights below the head move",
     "one_optimiser": "exactly one optimiser takes the step",
+    "smooth_outputs": "gradients pass what follows the head",
     "one_mixture": "an image is made of two rows at most",
 }
 

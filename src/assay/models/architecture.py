@@ -41,6 +41,8 @@ class Architecture(Config):
     modality: ClassVar[str] = "tabular"
     #: the field `inputs` is filled in from the data
     inputs_from_data: ClassVar[bool] = False
+    #: the trunk has linear layers, on which adapters can go
+    linear: ClassVar[bool] = True
     #: the trunk gives states of tokens, which the head pools
     tokens: ClassVar[bool] = False
 

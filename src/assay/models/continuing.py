@@ -12,6 +12,7 @@ from assay.claims.records import StageRecord
 from assay.errors import UsageError
 from assay.files import derive_seed
 from assay.models.model import Model
+from assay.models.structure import MAPS
 from assay.models.structures.head import Head
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def anew(model: Model, task: Any, dataset: Dataset, seed: int, door: Any) -> Mod
     """
     from assay.claims.passport import Passport
 
-    first = model.structures[0] if model.structures else None
-    if not isinstance(first, Head) or len(model.structures) != 1:
+    own = [s for s in model.structures if s.part_name not in MAPS]
+    if len(own) != 1 or not isinstance(own[0], Head):
         raise UsageError(
             "a model folder with structures (adapters, masks) cannot start from scratch",
             where="model",
@@ -91,8 +92,10 @@ def _reordered(model: Model, classes: tuple[str, ...]) -> Model:
 def _new_head(model: Model, task: Any, dataset: Dataset, seed: int, door: Any) -> Model:
     from assay.data.preprocessing import fit_target
 
-    first = model.structures[0] if model.structures else None
-    if not isinstance(first, Head) or len(model.structures) != 1:
+    # a map of the old head's outputs goes with that head
+    own = [s for s in model.structures if s.part_name not in MAPS]
+    first = own[0] if own else None
+    if not isinstance(first, Head) or len(own) != 1:
         raise UsageError(
             f"the model was made for {model.task.part_name} with other classes, and carries "
             "structures that hold its head",

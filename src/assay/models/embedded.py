@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from assay.config import build_part, dump_part
-from assay.errors import ArtefactError, AssayError
+from assay.errors import ArtefactError, LoadError
 from assay.files import file_digest, write_bytes, write_json
 from assay.models.hub import EMBEDDED, embedded_folder
 
@@ -46,9 +46,16 @@ def _convert(name: str, source: Path, folder: Path) -> None:
 
     architecture = build_part("architecture", EMBEDDED[name].built)
     tensors = _read(source, architecture)
-    make_folder(folder)
-    write_bytes(folder / WEIGHTS, encode_weights(tensors))
-    write_json(folder / ARCHITECTURE, dump_part(architecture))
+    try:
+        make_folder(folder)
+        write_bytes(folder / WEIGHTS, encode_weights(tensors))
+        write_json(folder / ARCHITECTURE, dump_part(architecture))
+    except LoadError as error:
+        raise LoadError(
+            f"the converted weights cannot be kept: {error.what}",
+            where=str(folder),
+            mend="name a folder that can be written in XDG_CACHE_HOME",
+        ) from error
 
 
 def _read(source: Path, architecture: Any) -> dict[str, Any]:
@@ -69,5 +76,5 @@ def _read(source: Path, architecture: Any) -> dict[str, Any]:
     if {k: v.shape for k, v in tensors.items()} != expected:
         raise ArtefactError("these are weights of another network", where=str(source), mend=mend)
     if not all(bool(v.isfinite().all()) for v in tensors.values()):
-        raise AssayError("the weights are not finite", where=str(source), mend=mend)
+        raise ArtefactError("the weights are not finite", where=str(source), mend=mend)
     return tensors

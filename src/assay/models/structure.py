@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     import torch
 
 
+#: structures that map the head's outputs, fitted after it; one takes the place of another
+MAPS = frozenset({"temperature", "isotonic"})
+
+
 class Structure(Config):
     """One transform of the network. Registered as kind `structure`; its fields are all that JSON
     keeps of it, tensors live in the network's `state_dict`.

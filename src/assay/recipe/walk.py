@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from assay import registry
 from assay.claims import (
     Capabilities,
     DataCard,
@@ -334,7 +335,10 @@ def _leak_void(leaks: list[Read]) -> Voided:
 def _surroundings(context: PlanContext) -> list[tuple[str, Capabilities]]:
     """What task, model and data declare."""
     model, data, task = context.model, context.data, context.task
-    gives = {"linear_layers"}
+    gives = set()
+    built = registry.parts("architecture").get(model.architecture)
+    if built is None or getattr(built, "linear", True):
+        gives.add("linear_layers")
     if model.modality in _GIVES_BY_MODALITY:
         gives.add(_GIVES_BY_MODALITY[model.modality])
     if model.modality in ("text", "image"):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+from pydantic import field_validator
+
 from assay.claims import Capabilities, Effects, Estimate, PlanContext, Read
+from assay.models.structure import MAPS
 from assay.registry import register
 from assay.stages.base import Stage
 
 if TYPE_CHECKING:
     from assay.models.model import Model
     from assay.training.context import RunContext
-
-_LAYERS = ("temperature", "isotonic")
 
 
 @register("stage", "calibrate")
@@ -35,6 +36,13 @@ class Calibrate(Stage):
     method: Literal["temperature", "isotonic"] = "temperature"
     split: str = "valid"
 
+    @field_validator("split")
+    @classmethod
+    def _unseen(cls, split: str) -> str:
+        if split == "train":
+            raise ValueError("a model is too sure of its training rows; fit on others, e.g. valid")
+        return split
+
     @classmethod
     def examples(cls) -> list[Self]:
         """Both maps."""
@@ -51,8 +59,13 @@ class Calibrate(Stage):
                 Read(split=self.split, influences=("weights",), why=f"the {self.method} is fitted"),
             ),
             moves=f"the {self.method} after the head",
+            notes=(
+                (f"the rows of {self.split} are no longer unseen: audit others",)
+                if self.split == "test"
+                else ()
+            ),
             structure_adds=(self.method,),
-            structure_removes=tuple(n for n in _LAYERS if n in context.structures),
+            structure_removes=tuple(n for n in context.structures if n in MAPS),
         )
 
     def capabilities(self, context: PlanContext) -> Capabilities:
@@ -82,6 +95,6 @@ class Calibrate(Stage):
         Raises:
             LoadError: the split has no rows.
         """
-        from assay.audit.measures.fitting import calibrated
+        from assay.models.fitting import calibrated
 
         return calibrated(model.without_files(), context, self.method, self.split)

@@ -74,8 +74,10 @@ class Distill(TrainingStage):
         return self.student
 
     def capabilities(self, context: PlanContext) -> Capabilities:
-        """It gives its terms a teacher."""
-        return Capabilities(gives=frozenset({"teacher"}))
+        """It gives its terms a teacher; a student of its own brings a head of its own."""
+        here = context if self.student is None else self._with_student(context)
+        plain = super().capabilities(here)
+        return plain.model_copy(update={"gives": plain.gives | {"teacher"}})
 
     def effects(self, context: PlanContext) -> Effects:
         """Behaviour is void, and with another network all that was claimed of the one before."""

@@ -95,8 +95,18 @@ class TrainingStage(Stage):
         ]
 
     def capabilities(self, context: PlanContext) -> Capabilities:
-        """Weights under a mask stay zero, so training itself takes nothing away."""
-        return Capabilities()
+        """Weights under a mask stay zero, so training takes nothing away. It needs gradients,
+        which hardly pass a map that is flat nearly everywhere.
+        """
+        flat = "isotonic" in context.structures
+        return Capabilities(
+            needs=frozenset({"smooth_outputs"}),
+            gives=frozenset(() if flat else {"smooth_outputs"}),
+            why={
+                "smooth_outputs": "gradients pass what follows the head (an isotonic map is flat)"
+            },
+            mend={"smooth_outputs": "calibrate after the last training, or by temperature"},
+        )
 
     def effects(self, context: PlanContext) -> Effects:
         """Training changes the function: behaviour is void. It keeps what it provably keeps."""

@@ -145,3 +145,14 @@ def test_damaged_embedded_weights_are_refused(
     with pytest.raises(ArtefactError, match="cannot be read"):
         embedded.converted_folder("efficientnet-lite0")
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+def test_a_cache_that_cannot_be_written_says_how_to_name_another(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from assay.models import embedded
+
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(LoadError, match="XDG_CACHE_HOME"):
+        embedded.converted_folder("efficientnet-lite0")

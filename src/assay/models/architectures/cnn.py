@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ class CNN(Vision):
         dropout: rate after each stage, of whole channels.
     """
 
+    linear: ClassVar[bool] = False
     widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(32, 64, 128), min_length=1)
     depth: int = Field(default=2, ge=1)
     norm: Literal["batch", "group", "none"] = "batch"

@@ -24,6 +24,7 @@ class EfficientNetLite(Vision):
         depth: factor on their number.
     """
 
+    linear: ClassVar[bool] = False
     trunk_channels: ClassVar[int | None] = 3
 
     mean: tuple[float, ...] = Field(default=(127 / 255,), min_length=1, max_length=3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,7 @@ class ResNet18(Vision):
         norm: `batch`, `group` (for private training), or `none`.
     """
 
+    linear: ClassVar[bool] = False
     stem: Literal["stock", "small"] = "stock"
     base: int = Field(default=64, ge=1)
     depths: tuple[int, ...] = Field(default=(2, 2, 2, 2), min_length=1, max_length=6)

@@ -62,6 +62,41 @@ def library_config(config: dict[str, Any]) -> Any:
     return AutoConfig.for_model(settings.pop("model_type", None), **settings)
 
 
+def library_network(config: dict[str, Any], extra: str) -> Any:
+    """The network that `transformers` builds of a configuration, without its pooler, in float32.
+
+    Args:
+        config: the library's own configuration, with `model_type`.
+        extra: the extra of assay that installs the library.
+
+    Raises:
+        LoadError: the library is missing, or cannot build such a model.
+    """
+    kind = config.get("model_type")
+    try:
+        import torch
+        from transformers import AutoModel
+    except ImportError:
+        raise LoadError(
+            "this model needs the library transformers",
+            where=f"model of type {kind}",
+            mend=f"pip install 'assay[{extra}]'",
+        ) from None
+    with contextlib.ExitStack() as stack:
+        if skips_initialisation():
+            from transformers.initialization import no_init_weights
+
+            stack.enter_context(no_init_weights())
+        stack.enter_context(said_in_one_line(kind))
+        how = {"dtype": torch.float32, "trust_remote_code": False}
+        found = library_config(config)
+        try:
+            # the pooler is not used by our heads; unused weights would be decayed and shipped
+            return AutoModel.from_config(found, add_pooling_layer=False, **how)
+        except TypeError:
+            return AutoModel.from_config(found, **how)
+
+
 @register("architecture", "transformer")
 class Transformer(Architecture):
     """An encoder of the `transformers` library.
@@ -81,31 +116,10 @@ class Transformer(Architecture):
         Raises:
             LoadError: the library is missing, or cannot build such a model; or it reads no text.
         """
-        try:
-            import torch
-            from transformers import AutoModel
-        except ImportError:
+        network = library_network(self.config, "text")
+        if network.main_input_name != "input_ids" or network.config.is_encoder_decoder:
             raise LoadError(
-                "this model needs the library transformers",
-                where=f"model of type {self.config.get('model_type')}",
-                mend="pip install 'assay[text]'",
-            ) from None
-        with contextlib.ExitStack() as stack:
-            if skips_initialisation():
-                from transformers.initialization import no_init_weights
-
-                stack.enter_context(no_init_weights())
-            stack.enter_context(said_in_one_line(self.config.get("model_type")))
-            how = {"dtype": torch.float32, "trust_remote_code": False}
-            config = library_config(self.config)
-            try:
-                # the pooler is not used by our heads; unused weights would be decayed and shipped
-                network = AutoModel.from_config(config, add_pooling_layer=False, **how)
-            except TypeError:
-                network = AutoModel.from_config(config, **how)
-        if network.main_input_name != "input_ids" or config.is_encoder_decoder:
-            raise LoadError(
-                f"a model of type {config.model_type!r} is no text encoder",
+                f"a model of type {self.config.get('model_type')!r} is no text encoder",
                 where="model",
                 mend="name one, such as BERT",
             )

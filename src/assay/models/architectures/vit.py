@@ -14,38 +14,15 @@ if TYPE_CHECKING:
     import torch
 
 
-def library_network(config: dict[str, Any]) -> torch.nn.Module:
-    """The image network that `transformers` builds from a configuration, in float32.
+def image_network(config: dict[str, Any]) -> torch.nn.Module:
+    """The image network that `transformers` builds from a configuration.
 
     Raises:
         LoadError: the library is missing, cannot build it, or it reads no images.
     """
-    import contextlib
+    from assay.models.architectures.transformer import library_network
 
-    try:
-        import torch
-        from transformers import AutoModel
-    except ImportError:
-        raise LoadError(
-            "this model needs the library transformers",
-            where=f"model of type {config.get('model_type')}",
-            mend="pip install 'assay[vision]'",
-        ) from None
-    from assay.models.architecture import skips_initialisation
-    from assay.models.architectures.transformer import library_config, said_in_one_line
-
-    with contextlib.ExitStack() as stack:
-        if skips_initialisation():
-            from transformers.initialization import no_init_weights
-
-            stack.enter_context(no_init_weights())
-        stack.enter_context(said_in_one_line(config.get("model_type")))
-        how = {"dtype": torch.float32, "trust_remote_code": False}
-        found = library_config(config)
-        try:
-            network = AutoModel.from_config(found, add_pooling_layer=False, **how)
-        except TypeError:
-            network = AutoModel.from_config(found, **how)
+    network = library_network(config, "vision")
     if network.main_input_name != "pixel_values":
         raise LoadError(
             f"a model of type {config.get('model_type')!r} reads no images",
@@ -71,7 +48,7 @@ class ImageTransformer(Vision):
 
     def trunk(self) -> torch.nn.Module:
         """`pixel_values` `[N, 3, H, W]` -> an object with `last_hidden_state`."""
-        return library_network(self.config)
+        return image_network(self.config)
 
     def width(self) -> int:
         """The hidden size, or the last of several."""
@@ -116,7 +93,7 @@ class ViT(Vision):
 
     def trunk(self) -> torch.nn.Module:
         """`pixel_values` `[N, C, H, W]` -> an object with `last_hidden_state`."""
-        return library_network(
+        return image_network(
             {
                 "model_type": "vit",
                 "image_size": list(self.seen()),

@@ -47,10 +47,10 @@ class Lora(Parameters):
         return [cls(rank=2, alpha=4)]
 
     def capabilities(self, context: PlanContext) -> Capabilities:
-        """Adapters go on linear layers."""
+        """Adapters go on linear layers below the head, unless others are named."""
         return Capabilities(
-            needs=frozenset({"linear_layers"}),
-            why={"linear_layers": "adapters go on linear layers"},
+            needs=frozenset({"linear_layers"} if self.targets == "auto" else ()),
+            why={"linear_layers": "adapters go on linear layers, and the trunk has some"},
             mend={"linear_layers": "use parameters: full"},
         )
 

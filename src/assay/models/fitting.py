@@ -6,17 +6,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from assay.audit.measures.metrics import Floats, Ints
 from assay.config import build_part
 from assay.errors import LoadError
+from assay.models.structure import MAPS
 
 if TYPE_CHECKING:
     from assay.models.model import Model
 
-_LAYERS = ("temperature", "isotonic")
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 def best_temperature(logits: Floats, targets: Ints) -> float | None:
@@ -119,5 +121,5 @@ def without_map(model: Model) -> Model:
     plain = model.copy()
     if isinstance(getattr(plain.network, "calibration", None), nn.Module):
         plain.network.calibration = nn.Identity()
-    kept = tuple(s for s in plain.structures if s.part_name not in _LAYERS)
+    kept = tuple(s for s in plain.structures if s.part_name not in MAPS)
     return replace(plain, structures=kept)
