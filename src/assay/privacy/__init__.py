@@ -1,0 +1,1 @@
+"""Accounting, randomness, the ledger, and attacks that check them."""
