@@ -1,0 +1,272 @@
+"""The engine of private steps: clipped sums of the gradients of privacy units.
+
+One backward pass gives the gradients of the outputs of all operations that use moving parameters.
+From these and the inputs of the operations follow the norms of the gradients of units, mostly
+without building them; then, with each unit's factor, the clipped sum (book-keeping: Bu et al. 2023,
+arXiv 2210.00038; ghost norms: Li et al. 2022, arXiv 2110.05679).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from assay.errors import UsageError
+from assay.training.batches import Batch
+from assay.training.bookkeeping.groups import Grouping
+from assay.training.bookkeeping.uses import KEEP, Use
+from assay.training.bookkeeping.watch import Moving, Watch
+from assay.training.flat import Flat
+
+Tensor = torch.Tensor
+#: what automatic clipping adds to a norm (Bu et al. 2022, arXiv 2206.07136)
+STABLE = 0.01
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How the gradient of a unit is bounded.
+
+    Attributes:
+        bound: the largest L2 norm, over all players together.
+        automatic: every gradient is scaled to (nearly) the bound, also a small one.
+    """
+
+    bound: float
+    automatic: bool = False
+
+    def factors(self, norms: Tensor, share: float = 1.0) -> Tensor:
+        """Factor of each unit `[U]`, in [0, 1] times what the norm allows.
+
+        Args:
+            norms: of the units' gradients `[U]`.
+            share: share of the bound.
+        """
+        bound = self.bound * share
+        if self.automatic:
+            return bound / (norms + STABLE)
+        return torch.where(norms > bound, bound / norms.clamp_min(1e-30), torch.ones_like(norms))
+
+
+@dataclass
+class BookKeeping:
+    """Adds clipped sums of gradients of units to the players' gradients.
+
+    Attributes:
+        moving: the parameters that move.
+        clip: how a unit is bounded.
+        support: parameter -> where it may be other than zero.
+        methods: (parameter, role) -> how its norms are computed; what is missing is guessed.
+        odd: parameters that are used in ways that are not known: their units go one by one.
+        norms: of the last backward pass, player -> `[U]`; for tests and timings.
+    """
+
+    moving: Moving
+    clip: Clip
+    support: Mapping[str, Tensor] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)
+    odd: frozenset[str] = frozenset()
+    norms: dict[str, Tensor] = field(default_factory=dict)
+    _watch: Watch | None = None
+    _batch: Batch | None = None
+
+    @contextlib.contextmanager
+    def watching(self, batch: Batch) -> Iterator[None]:
+        """Within it, the forward passes of the objective on a batch are watched."""
+        watch = Watch(self.moving, len(batch))
+        self._watch, self._batch = watch, batch
+        with watch:
+            yield
+
+    def backward(
+        self, losses: Mapping[str, Tensor], rows: int, flats: Mapping[str, Flat]
+    ) -> dict[str, Tensor]:
+        """Add each player's clipped sum to its `grads`; nothing is divided by `rows`.
+
+        Args:
+            losses: player -> losses of privacy units `[U]`.
+            rows: not used: private sums are divided by what is expected, not by what came.
+            flats: player -> its buffers.
+
+        Returns:
+            Player -> mean loss of the units, detached.
+
+        Raises:
+            UsageError: a parameter is used in a way that was not there when the stage began.
+        """
+        watch, batch = self._watch, self._batch
+        if watch is None or batch is None:
+            raise ValueError("expected a forward pass within `watching`")
+        self._watch = self._batch = None
+        new = set(watch.odd) - self.odd
+        if new:
+            name = sorted(new)[0]
+            raise UsageError(
+                f"{name} is used by {watch.odd[name]!r} in training, but not when it was checked",
+                where="step.private",
+                mend="let the network compute the same in every step",
+            )
+        grouping = Grouping.of_batch(batch)
+        share = 1 / math.sqrt(len(losses))
+        players = list(losses)
+        for i, player in enumerate(players):
+            last = i + 1 == len(players)
+            self._player(player, losses[player], watch.uses, grouping, share, retain=not last)
+        return {player: units.detach().mean() for player, units in losses.items()}
+
+    def _player(
+        self,
+        player: str,
+        losses: Tensor,
+        uses: Sequence[Use],
+        grouping: Grouping,
+        share: float,
+        retain: bool,
+    ) -> None:
+        mine = {n: p for n, p in self.moving.parameters.items() if n.startswith(f"{player}:")}
+        odd = {n: p for n, p in mine.items() if n in self.odd}
+        edges = [use.edge for use in uses]
+        grads: Sequence[Tensor | None] = ()
+        if edges:
+            grads = torch.autograd.grad(
+                losses.sum(), edges, retain_graph=retain or bool(odd), allow_unused=True
+            )
+        for use, grad in zip(uses, grads, strict=True):
+            use.grad = None if grad is None else grad.float()
+        table = _by_parameter([use for use in uses if use.grad is not None], mine)
+        squares = losses.new_zeros(grouping.units)
+        with torch.no_grad():
+            for name in mine:
+                if name not in odd:
+                    squares += self._squares(name, table.get(name, []), grouping)
+        if odd:
+            squares += self._odd_squares(losses, odd, table, grouping)
+        with torch.no_grad():
+            norms = squares.clamp_min(0).sqrt()
+            self.norms[player] = norms
+            factors = self.clip.factors(norms, share)
+            if not bool(torch.isfinite(norms).all()):
+                # a unit without a finite gradient takes no part: 0 times infinity is not a number
+                factors = torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
+                self._forget(uses, grouping.rows(~torch.isfinite(norms)))
+            of_rows = grouping.spread(factors)
+            for name, parameter in mine.items():
+                for use, role in table.get(name, []):
+                    _add(parameter, use.weighted(role, of_rows))
+        if odd:
+            found = torch.autograd.grad(
+                (losses * factors).sum(), list(odd.values()), retain_graph=retain, allow_unused=True
+            )
+            for parameter, grad in zip(odd.values(), found, strict=True):
+                if grad is not None:
+                    _add(parameter, grad)
+
+    @staticmethod
+    def _forget(uses: Sequence[Use], rows: Tensor) -> None:
+        for use in uses:
+            use.clear(rows)
+
+    # -- norms ------------------------------------------------------------------------------
+
+    def _squares(self, name: str, uses: list[tuple[Use, str]], grouping: Grouping) -> Tensor | float:
+        """Squared norms of the units' gradients of one parameter, `[U]`."""
+        if not uses:
+            return 0.0
+        if name in self.support:
+            return self._built(name, uses, grouping, None)
+        if len(uses) == 1 and grouping.plain:
+            use, role = uses[0]
+            return use.squares(role, self.method(name, use, role), grouping.shared)
+        together = grouping.together(uses)
+        if together is not None:
+            use, role = together
+            return use.squares(role, "ghost", {})
+        return self._built(name, uses, grouping, None)
+
+    def method(self, name: str, use: Use, role: str) -> str:
+        """The way that was chosen for a parameter, or the cheapest guess."""
+        possible = use.methods(role)
+        chosen = self.methods.get(name)
+        return chosen if chosen in possible else possible[0]
+
+    def _built(
+        self,
+        name: str,
+        uses: list[tuple[Use, str]],
+        grouping: Grouping,
+        more: Any,
+    ) -> Tensor:
+        """By building the gradients of a few units at a time.
+
+        Args:
+            name: of the parameter.
+            uses: its uses.
+            grouping: rows to units.
+            more: unit -> a gradient to add; None for none.
+        """
+        parameter = self.moving.parameters[name]
+        step = max(1, KEEP // (4 * parameter.numel()))
+        mask = self.support.get(name)
+        found = []
+        for start in range(0, grouping.units, step):
+            stop = min(start + step, grouping.units)
+            rows, local = grouping.between(start, stop)
+            whole = torch.zeros(stop - start, *parameter.shape)
+            for use, role in uses:
+                whole.index_add_(0, local, use.rows(role, rows).reshape(-1, *parameter.shape))
+            if more is not None:
+                for u in range(start, stop):
+                    extra = more(u)
+                    if extra is not None:
+                        whole[u - start] += extra
+            if mask is not None:
+                whole *= mask
+            found.append(whole.flatten(1).square().sum(1))
+        return torch.cat(found) if found else torch.zeros(0)
+
+    def _odd_squares(
+        self,
+        losses: Tensor,
+        odd: Mapping[str, nn.Parameter],
+        table: Mapping[str, list[tuple[Use, str]]],
+        grouping: Grouping,
+    ) -> Tensor:
+        """Units one by one, for parameters with uses that are not known."""
+        total = torch.zeros(grouping.units)
+        for name, parameter in odd.items():
+
+            def alone(unit: int, parameter: nn.Parameter = parameter) -> Tensor | None:
+                (grad,) = torch.autograd.grad(
+                    losses[unit], [parameter], retain_graph=True, allow_unused=True
+                )
+                return grad
+
+            with torch.enable_grad():
+                total += self._built(name, table.get(name, []), grouping, alone).detach()
+        return total
+
+
+def _by_parameter(
+    uses: Sequence[Use], mine: Mapping[str, nn.Parameter]
+) -> dict[str, list[tuple[Use, str]]]:
+    """Parameter -> its uses and the role it has in each."""
+    table: dict[str, list[tuple[Use, str]]] = {}
+    for use in uses:
+        for role, name in use.names.items():
+            if name in mine:
+                table.setdefault(name, []).append((use, role))
+    return table
+
+
+def _add(parameter: nn.Parameter, value: Tensor) -> None:
+    value = value.reshape(parameter.shape)
+    if parameter.grad is None:
+        parameter.grad = value.clone()
+    else:
+        parameter.grad.add_(value)
