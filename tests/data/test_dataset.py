@@ -66,6 +66,33 @@ def test_with_splits_shares_the_table_and_gets_its_own_digest(load: Load, column
         data.with_splits({"train": np.arange(5), "test": np.arange(4, 9)})
 
 
+def test_relabelled_rows_have_other_targets_and_all_else_is_the_same(
+    load: Load, columns: Columns
+) -> None:
+    data = load(columns)
+    rows = data.positions("train")[:3]
+    flipped = 1 - data.labels[rows]
+    other = data.relabelled(rows, flipped)
+    assert other.targets("train")[:3].tolist() == flipped.tolist()
+    assert other.targets("train")[3:].tolist() == data.labels[data.positions("train")[3:]].tolist()
+    assert other.targets("train").dtype == data.labels.dtype
+    assert other.table is data.table and other.splits == data.splits
+    assert data.labels[rows].tolist() == (1 - flipped).tolist()
+    assert data.opened == {"train"}  # what was read through the other one was read
+    assert other.digest != data.digest
+    assert other.digest != data.relabelled(rows[:2], flipped[:2]).digest
+    assert other.digest == data.relabelled(rows, flipped).digest
+    with pytest.raises(ValueError, match="read-only"):
+        other.labels[0] = 1
+
+
+def test_relabelled_refuses_what_is_no_label(load: Load, columns: Columns) -> None:
+    data = load(columns)
+    for rows, labels in (([0], [2]), ([0], [-1]), ([0, 1], [1]), ([0, 0], [1, 1])):
+        with pytest.raises(ValueError, match="expected"):
+            data.relabelled(np.array(rows), np.array(labels))
+
+
 def test_a_dataset_cannot_be_changed(load: Load, columns: Columns) -> None:
     data = load(columns)
     with pytest.raises(ValueError, match="read-only"):

@@ -16,7 +16,7 @@ from assay.data.digest import dataset_digest
 from assay.data.schema import Schema
 from assay.data.splits import Blocks, Ints, check_apart, divide, few, folds, permutation
 from assay.errors import LoadError, did_you_mean
-from assay.files import derive_seed
+from assay.files import derive_seed, sha256
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,6 +165,30 @@ class Dataset:
             }
         )
         return replace(self, card=card, splits=own, opened=set(), origin=self)
+
+    def relabelled(self, rows: Ints, labels: npt.NDArray[Any]) -> Dataset:
+        """The same rows, some with other targets (mislabelled canaries); the table is not changed.
+
+        What is read of it counts as read of this one too.
+
+        Args:
+            rows: `[n]` positions in `table`, no one twice.
+            labels: `[n]` class index or value of each.
+
+        Raises:
+            ValueError: a class that there is not, a value that is not finite, or not one a row.
+        """
+        given = np.asarray(labels, dtype=self.labels.dtype)
+        if given.shape != np.shape(rows) or len(np.unique(rows)) != len(rows):
+            raise ValueError(f"expected one label a row, got {given.shape} for {np.shape(rows)}")
+        if self.classes is not None and not np.isin(given, range(len(self.classes))).all():
+            raise ValueError(f"expected classes in 0..{len(self.classes) - 1}")
+        if not np.isfinite(given).all():
+            raise ValueError("expected finite labels")
+        changed = self.labels.copy()
+        changed[rows] = given
+        content = sha256(self.content.encode() + changed.tobytes())
+        return replace(self, labels=changed, content=content, opened=set(), origin=self)
 
     def _classes_of(self, rows: Ints) -> Ints | None:
         return None if self.classes is None else self.labels[rows].astype(np.int64)
