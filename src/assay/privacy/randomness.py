@@ -80,39 +80,39 @@ class Reader:
         bounds = bounds.astype(np.uint64)
         out = self.words(count)
         # 2^64 mod high words at the lower end would make some remainders likelier
-        biased = (np.uint64(0) - bounds) % np.maximum(bounds, np.uint64(1))
+        biased = (np.uint64(0) - bounds) % bounds
         again = np.flatnonzero(out < biased)
         while len(again):
             out[again] = self.words(len(again))
             again = again[out[again] < biased[again]]
-        return out % np.maximum(bounds, np.uint64(1))
+        out %= bounds
+        return out
 
     def gaussian(self, out: Floats32) -> None:
         """Fill a contiguous vector with independent N(0, 1) values (see `Stream.gaussian`)."""
         # Numpy and not torch: its loops are as fast, release the interpreter, never split into
         # threads, and so leave torch's threads and generator alone when run in the background.
-        size = 2 * _PAIRS
-        zeros, raw = bytes(4 * size), bytearray(4 * size + 16)
-        words = np.frombuffer(raw, dtype="<u4", count=size)
-        radius, angle, part = (np.empty(_PAIRS, _F32) for _ in range(3))
-        tail = np.empty(size, _F32)
-        for start in range(0, len(out), size):
-            block = out[start : start + size]
-            whole = block if len(block) == size else tail
+        pairs = max(1, min(_PAIRS, (len(out) + 1) // 2))
+        zeros, raw = bytes(8 * pairs), bytearray(8 * pairs + 16)
+        words = np.frombuffer(raw, dtype="<u4", count=2 * pairs)
+        radius, angle, part = (np.empty(pairs, _F32) for _ in range(3))
+        for start in range(0, len(out), 2 * pairs):
+            block = out[start : start + 2 * pairs]
             self._encryptor.update_into(zeros, raw)
-            np.copyto(radius, words[:_PAIRS], casting="unsafe")
+            np.copyto(radius, words[:pairs], casting="unsafe")
             # half a step up: no logarithm of zero
             radius += _F32(0.5)
             radius *= _F32(2.0**-32)
             np.log(radius, out=radius)
             radius *= _F32(-2)
             np.sqrt(radius, out=radius)
-            np.copyto(angle, words[_PAIRS:].view("<i4"), casting="unsafe")
+            np.copyto(angle, words[pairs:].view("<i4"), casting="unsafe")
             angle *= _F32(np.pi * 2.0**-31)
-            np.multiply(np.cos(angle, out=part), radius, out=whole[:_PAIRS])
-            np.multiply(np.sin(angle, out=part), radius, out=whole[_PAIRS:])
-            if whole is tail:
-                block[:] = tail[: len(block)]
+            np.cos(angle, out=part)
+            np.multiply(part[: len(block)], radius[: len(block)], out=block[:pairs])
+            np.sin(angle, out=part)
+            rest = max(0, len(block) - pairs)
+            np.multiply(part[:rest], radius[:rest], out=block[pairs:])
 
 
 class Stream:
