@@ -31,6 +31,13 @@ def test_the_loop_computes_what_a_hand_written_one_does(root: Path, tmp_path: Pa
     assert found["cpu"]["median"] > 0
 
 
+def test_noise_from_the_background_is_the_same(root: Path, tmp_path: Path) -> None:
+    found = run(root, tmp_path, "noise")
+    assert found["same"] is True
+    assert all(side["median"] > 0 for side in found["cpu"].values())
+    assert set(found["added"]) == {"torch", "stream", "background"}
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("mode", ["full", "lora", "head"])
 @pytest.mark.parametrize("peer", [(), ("--peer-best",)], ids=["found", "best"])
