@@ -9,14 +9,9 @@ from assay.privacy import accountant
 from assay.privacy.events import Event
 from assay.privacy.ledger.cost import Cost, pure_sum, rounded_up
 from assay.privacy.ledger.filter import Standing, allowed, bounds, share, standing
-from assay.privacy.ledger.policy import NANO, Budget, nano
+from assay.privacy.ledger.policy import Budget, nano, shown
 
 _MOST = 1000.0
-
-
-def shown(value: int | None) -> str:
-    """Billionths as a short number."""
-    return "infinite" if value is None else f"{value / NANO:.4g}"
 
 
 def percent(part: float) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from assay.errors import BudgetError
 from assay.privacy import accountant
 from assay.privacy.events import Event
-from assay.privacy.ledger.policy import NANO, Policy, Request, nano
+from assay.privacy.ledger.policy import NANO, nano
 
 #: more than rounding of doubles can have lost
 _SLACK = 1 + 1e-9
@@ -116,29 +115,3 @@ def cost_of(
         epsilon = pure if epsilon is None else min(epsilon, pure)
     renyi = tuple(rounded_up(float(one), least) for one in divergences)
     return Cost(data, unit, delta, epsilon, pure, tuple(watched), renyi)
-
-
-def costs_of(
-    request: Request, policy: Policy, orders: Sequence[float], where: str
-) -> tuple[Cost, ...]:
-    """What a request costs of each data set and unit, in a fixed order.
-
-    Raises:
-        BudgetError: a data set and unit has no budget.
-    """
-    from assay.privacy.ledger.filter import watched
-
-    groups: dict[tuple[str, str], list[Event]] = {}
-    for event in request.events:
-        groups.setdefault(event.about, []).append(event)
-    found = []
-    for (data, unit), events in sorted(groups.items()):
-        budget = policy.budget(data, unit)
-        if budget is None:
-            raise BudgetError(
-                f"the owner's policy has no budget for the data {data!r} by {unit!r}",
-                where=where,
-                mend="ask the owner for one",
-            )
-        found.append(cost_of(events, budget.delta, orders, watched(budget)))
-    return tuple(found)

@@ -69,10 +69,6 @@ def watched(budget: Budget) -> tuple[float, ...]:
     return (max(fit, key=lambda order: bound(budget.epsilon, budget.delta, order) / order),)
 
 
-def _at(cost: Cost, order: float, orders: Sequence[float]) -> int | None:
-    return cost.renyi[orders.index(order)] if order in orders else None
-
-
 @dataclass(frozen=True)
 class Standing:
     """What an account has been charged.
@@ -97,10 +93,11 @@ def standing(costs: Sequence[Cost], budget: Budget, orders: Sequence[float]) -> 
     pure: int | None = 0
     chosen = next((cost.orders for cost in costs if cost.orders), None) or watched(budget)
     sums: dict[float, int | None] = dict.fromkeys(chosen, 0)
+    place = {order: orders.index(order) for order in chosen if order in orders}
     for cost in costs:
         pure = None if pure is None or cost.pure is None else pure + cost.pure
         for order, so_far in sums.items():
-            more = _at(cost, order, orders)
+            more = cost.renyi[place[order]] if order in place else None
             sums[order] = None if so_far is None or more is None else so_far + more
     only = costs[0] if len(costs) == 1 else None
     return Standing(

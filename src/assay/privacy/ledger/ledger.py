@@ -17,9 +17,9 @@ from assay.config import Config, dump
 from assay.errors import BudgetError
 from assay.privacy.accountant import ORDERS
 from assay.privacy.ledger import mark as marks
-from assay.privacy.ledger.advice import left, refusal, shown
+from assay.privacy.ledger.advice import left, refusal
 from assay.privacy.ledger.chain import Row, Stored, next_row, now, verify
-from assay.privacy.ledger.cost import Cost, costs_of
+from assay.privacy.ledger.cost import Cost
 from assay.privacy.ledger.filter import accounts, share, spent, standing
 from assay.privacy.ledger.grants import refuse_without_grant
 from assay.privacy.ledger.policy import (
@@ -27,12 +27,21 @@ from assay.privacy.ledger.policy import (
     Budget,
     Policy,
     Request,
-    nano,
     refuse_by_policy,
     refuse_strange,
     stored,
 )
-from assay.privacy.ledger.reading import Overdrawn, costs_in, orders_of, overdrawn, policy_of
+from assay.privacy.ledger.reading import (
+    Overdrawn,
+    costs_in,
+    costs_of,
+    ledger_of,
+    orders_of,
+    overdrawn,
+    policy_of,
+    refuse_expensive,
+)
+from assay.privacy.ledger.review import Audited, audit
 from assay.privacy.ledger.site import Site
 from assay.privacy.ledger.store import Store
 
@@ -174,11 +183,24 @@ class Ledger:
         """Check the chain and the mark; see `rows`."""
         self.rows()
 
+    def audit(self) -> Audited:
+        """Check the chain and the mark, recompute every charge and decide every grant again.
+
+        Raises:
+            LoadError: the database cannot be reached.
+            ArtefactError: something does not hold; says which row.
+        """
+        return audit(self.rows(), self._store.where)
+
     def _checked(self, table: Sequence[Stored], mark: marks.Mark | None) -> list[Row]:
         rows = verify(table, self._store.where)
         if mark is not None:
             marks.compare(mark, rows, self._store.where)
         return rows
+
+    def identity(self) -> str:
+        """The name that a ledger gave itself, which grants are made out to."""
+        return ledger_of(self.rows())
 
     def policy(self) -> Policy:
         """The policy in force."""
@@ -285,22 +307,14 @@ class Ledger:
         policy, number = policy_of(rows)
         refuse_by_policy(policy, request, where)
         costs = costs_of(request, policy, orders_of(rows), where)
-        most = policy.largest_epsilon
-        for cost in costs:
-            if most is not None and (cost.epsilon is None or cost.epsilon > nano(most)):
-                raise BudgetError(
-                    f"the run costs epsilon {shown(cost.epsilon)} of the data {cost.data!r}, more "
-                    f"than the {most:g} that the policy allows one run",
-                    where=where,
-                    mend="add noise or take fewer steps",
-                )
+        refuse_expensive(policy, costs, where)
         return costs, number
 
     def _spend(
         self, rows: Sequence[Row], run: str, request: Request, costs: Sequence[Cost], where: str
     ) -> dict[str, Any]:
         policy, number = policy_of(rows)
-        ledger = str(rows[0].body["ledger"])
+        ledger = ledger_of(rows)
         used = [str(row.body["grant"]) for row in rows if row.body.get("grant")]
         grant = refuse_without_grant(policy, request, costs, ledger, used, where)
         return {
@@ -312,6 +326,7 @@ class Ledger:
             "costs": [cost.plain() for cost in costs],
             "policy": number,
             "grant": grant,
+            "permission": request.grant if grant is not None else None,
         }
 
 
@@ -351,7 +366,7 @@ def _receipt(rows: Sequence[Row], row: Row) -> Receipt:
         for cost in costs_in(row)
     )
     return Receipt(
-        ledger=str(rows[0].body["ledger"]),
+        ledger=ledger_of(rows),
         run=str(row.run),
         row=row.seq,
         digest=row.digest,

@@ -29,6 +29,11 @@ def nano(value: float) -> Fraction:
     return Fraction(repr(value)) * NANO
 
 
+def shown(value: int | None) -> str:
+    """Billionths as a short number."""
+    return "infinite" if value is None else f"{value / NANO:.4g}"
+
+
 def stored(value: Any) -> Any:
     """Plain data in which no float is left: each is its shortest decimal, as text."""
     if isinstance(value, dict):
