@@ -13,6 +13,7 @@ import click
 
 from assay import __version__
 from assay.errors import LoadError, UsageError
+from assay.recipe import site_command
 
 with warnings.catch_warnings():
     # typer touches a name that newer releases of click deprecate
@@ -27,6 +28,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(site_command.app)
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program.")]
