@@ -72,6 +72,14 @@ def per_unit(scores: Floats, units: Ints) -> Floats:
     return means.reshape(*scores.shape[:-1], count)
 
 
+def residuals(scores: Floats, reference: Floats) -> Floats:
+    """What of the scores a reference does not tell: less their least-squares line on it, `[U]`."""
+    away = reference - reference.mean()
+    spread = float(np.square(away).sum())
+    slope = float((away * scores).sum()) / spread if spread > 0 else 0.0
+    return scores - scores.mean() - slope * away
+
+
 # -- what a score is worth ------------------------------------------------------------------------
 
 
