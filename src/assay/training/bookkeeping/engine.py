@@ -20,7 +20,7 @@ from torch import nn
 from assay.errors import UsageError
 from assay.training.batches import Batch
 from assay.training.bookkeeping.groups import Grouping
-from assay.training.bookkeeping.uses import KEEP, Use
+from assay.training.bookkeeping.uses import KEEP, Matrix, Use
 from assay.training.bookkeeping.watch import Moving, Watch
 from assay.training.flat import Flat
 
@@ -73,6 +73,7 @@ class BookKeeping:
     methods: dict[str, str] = field(default_factory=dict)
     odd: frozenset[str] = frozenset()
     norms: dict[str, Tensor] = field(default_factory=dict)
+    pool: dict[Any, Tensor] = field(default_factory=dict, repr=False)
     _watch: Watch | None = None
     _batch: Batch | None = None
 
@@ -139,6 +140,8 @@ class BookKeeping:
             )
         for use, grad in zip(uses, grads, strict=True):
             use.grad = None if grad is None else grad.float()
+            if isinstance(use, Matrix):
+                use.pool = self.pool
         table = _by_parameter([use for use in uses if use.grad is not None], mine)
         squares = losses.new_zeros(grouping.units)
         with torch.no_grad():
@@ -158,14 +161,14 @@ class BookKeeping:
             of_rows = grouping.spread(factors)
             for name, parameter in mine.items():
                 for use, role in table.get(name, []):
-                    _add(parameter, use.weighted(role, of_rows))
+                    use.add(role, of_rows, _gradient(parameter), grouping.shared)
         if odd:
             found = torch.autograd.grad(
                 (losses * factors).sum(), list(odd.values()), retain_graph=retain, allow_unused=True
             )
             for parameter, grad in zip(odd.values(), found, strict=True):
                 if grad is not None:
-                    _add(parameter, grad)
+                    _gradient(parameter).add_(grad)
 
     @staticmethod
     def _forget(uses: Sequence[Use], rows: Tensor) -> None:
@@ -174,7 +177,9 @@ class BookKeeping:
 
     # -- norms ------------------------------------------------------------------------------
 
-    def _squares(self, name: str, uses: list[tuple[Use, str]], grouping: Grouping) -> Tensor | float:
+    def _squares(
+        self, name: str, uses: list[tuple[Use, str]], grouping: Grouping
+    ) -> Tensor | float:
         """Squared norms of the units' gradients of one parameter, `[U]`."""
         if not uses:
             return 0.0
@@ -264,9 +269,8 @@ def _by_parameter(
     return table
 
 
-def _add(parameter: nn.Parameter, value: Tensor) -> None:
-    value = value.reshape(parameter.shape)
+def _gradient(parameter: nn.Parameter) -> Tensor:
+    """Where the parameter's gradient is added up."""
     if parameter.grad is None:
-        parameter.grad = value.clone()
-    else:
-        parameter.grad.add_(value)
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

@@ -79,6 +79,17 @@ class Use(ABC):
     def weighted(self, role: str, factors: Tensor) -> Tensor:
         """Sum over rows of `factors` `[N]` times each row's gradient, of the parameter's shape."""
 
+    def add(self, role: str, factors: Tensor, total: Tensor, shared: dict[Any, Tensor]) -> None:
+        """Add that sum to `total`, which has the parameter's shape, in place.
+
+        Args:
+            role: of the parameter.
+            factors: of rows `[N]`.
+            total: what is added to.
+            shared: values of this step that uses of one input share.
+        """
+        total.add_(self.weighted(role, factors).view(total.shape))
+
     def methods(self, role: str) -> tuple[str, ...]:
         """Ways to compute squared norms, the cheapest guess first."""
         return ("direct",)
@@ -91,8 +102,7 @@ class Use(ABC):
             method: one of `methods`.
             shared: values of this step that uses of one input share.
         """
-        found = self.rows(role)
-        return found.flatten(1).square().sum(1)
+        return squared(self.rows(role))
 
     def outer(self, role: str) -> tuple[Tensor, Tensor] | None:
         """(`[N, T, I]`, `[N, T, O]`), the sum over T of whose outer products is the gradient of
@@ -110,6 +120,16 @@ def _over(value: Tensor, shape: Sequence[int]) -> Tensor:
     return value.sum(dim=ones, keepdim=True) if ones else value
 
 
+def _place(x: Tensor) -> tuple[Any, ...]:
+    """Names a tensor that is alive: two uses of one input have the same."""
+    return x.data_ptr(), tuple(x.shape), x.stride()
+
+
+def squared(value: Tensor) -> Tensor:
+    """Squared norms of rows `[N, ...]`, `[N]`."""
+    return torch.linalg.vector_norm(value.flatten(1), dim=1).square()
+
+
 def gram(a: Tensor) -> Tensor:
     """`[N, T, I]` -> `[N, T, T]`, inner products of positions."""
     return torch.bmm(a, a.transpose(1, 2))
@@ -120,6 +140,20 @@ class Matrix(Use, ABC):
     """A use whose weight gradient is a sum of outer products: linear, convolution."""
 
     kept: Tensor | None = field(default=None, repr=False)
+    pool: dict[Any, Tensor] | None = field(default=None, repr=False)
+
+    def buffer(self, *shape: int) -> Tensor | None:
+        """Memory for gradients of rows, the same in every step: fresh memory costs more time than
+        the multiplication that fills it.
+        """
+        if self.pool is None:
+            return None
+        key = self.names["weight"]
+        held = self.pool.get(key)
+        size = math.prod(shape)
+        if held is None or held.numel() < size:
+            held = self.pool[key] = torch.empty(size)
+        return held[:size].view(shape)
 
     def squares(self, role: str, method: str, shared: dict[Any, Tensor]) -> Tensor:
         """See `Use.squares`."""
@@ -128,7 +162,7 @@ class Matrix(Use, ABC):
             assert pair is not None
             a, b = pair
             if a.shape[1] == 1:
-                return a.square().sum((1, 2)) * b.square().sum((1, 2))
+                return squared(a) * squared(b)
             key = self.input_key()
             inner = shared.get(key)
             if inner is None:
@@ -137,19 +171,17 @@ class Matrix(Use, ABC):
         if role == "weight" and method == "chunks":
             step = max(1, KEEP // (4 * math.prod(self.shapes[role])))
             parts = [
-                self.rows(role, slice(i, i + step)).flatten(1).square().sum(1)
-                for i in range(0, self.rows_in, step)
+                squared(self.rows(role, slice(i, i + step))) for i in range(0, self.rows_in, step)
             ]
             return torch.cat(parts)
         found = self.rows(role) if role == "bias" else self.rows_by(method)
         if role == "weight":
             self.kept = found
-        flat = found.flatten(1)
-        return torch.linalg.vecdot(flat, flat)
+        return squared(found)
 
+    @abstractmethod
     def rows_by(self, method: str) -> Tensor:
-        """Gradients of rows of the weight in a certain way."""
-        return self.rows("weight")
+        """Gradients of rows of the weight in a certain way, in the buffer where that can be."""
 
     @abstractmethod
     def input_key(self) -> Any:
@@ -200,7 +232,7 @@ class Linear(Matrix):
 
     def input_key(self) -> Any:
         """See `Matrix.input_key`."""
-        return ("linear", id(self.x), self.rows_in)
+        return ("linear", *_place(self.x), self.rows_in)
 
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
         """See `Use.rows`."""
@@ -209,19 +241,56 @@ class Linear(Matrix):
             return b.sum(1)
         return torch.bmm(b.transpose(1, 2), self._a()[chosen])
 
+    def rows_by(self, method: str) -> Tensor:
+        """See `Matrix.rows_by`."""
+        a, b = self._a(), self._b()
+        out = self.buffer(len(a), b.shape[2], a.shape[2])
+        return torch.bmm(b.transpose(1, 2), a, out=out)
+
     def outer(self, role: str) -> tuple[Tensor, Tensor] | None:
         """See `Use.outer`."""
         return (self._a(), self._b()) if role == "weight" else None
 
     def contract(self, factors: Tensor) -> Tensor:
         """See `Matrix.contract`."""
-        b = (self._b() * factors[:, None, None]).flatten(0, 1)
-        return b.t() @ self._a().flatten(0, 1)
+        total = self.x.new_zeros(self.shapes["weight"])
+        self._contract(factors, total, {})
+        return total
+
+    def add(self, role: str, factors: Tensor, total: Tensor, shared: dict[Any, Tensor]) -> None:
+        """See `Use.add`."""
+        if role == "bias" or self.kept is not None or not total.is_contiguous():
+            super().add(role, factors, total, shared)
+        else:
+            self._contract(factors, total, shared)
+
+    def _contract(self, factors: Tensor, total: Tensor, shared: dict[Any, Tensor]) -> None:
+        """Add the weighted sum to `total`: whichever side is smaller is weighted, an input that
+        several uses have in common once.
+        """
+        a, b = self._a(), self._b()
+        if a.shape[2] > b.shape[2]:
+            b = b * factors[:, None, None]
+        else:
+            key = ("weighted", *self.input_key())
+            a = shared[key] if key in shared else a * factors[:, None, None]
+            shared[key] = a
+        self._sum_into(total, a.flatten(0, 1), b.flatten(0, 1))
+
+    @staticmethod
+    def _sum_into(total: Tensor, a: Tensor, b: Tensor) -> None:
+        total.addmm_(b.t(), a)
 
 
 @dataclass(eq=False)
 class Transposed(Linear):
     """`b + x W` (`addmm`, `matmul`): the weight lies `[I, O]`."""
+
+    def rows_by(self, method: str) -> Tensor:
+        """See `Matrix.rows_by`."""
+        a, b = self._a(), self._b()
+        out = self.buffer(len(a), a.shape[2], b.shape[2])
+        return torch.bmm(a.transpose(1, 2), b, out=out)
 
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
         """See `Use.rows`."""
@@ -229,10 +298,9 @@ class Transposed(Linear):
             return self._b()[chosen].sum(1)
         return torch.bmm(self._a()[chosen].transpose(1, 2), self._b()[chosen])
 
-    def contract(self, factors: Tensor) -> Tensor:
-        """See `Matrix.contract`."""
-        b = (self._b() * factors[:, None, None]).flatten(0, 1)
-        return self._a().flatten(0, 1).t() @ b
+    @staticmethod
+    def _sum_into(total: Tensor, a: Tensor, b: Tensor) -> None:
+        total.addmm_(a.t(), b)
 
 
 @dataclass(eq=False)
@@ -273,7 +341,7 @@ class Conv(Matrix):
     def input_key(self) -> Any:
         """See `Matrix.input_key`."""
         how = (tuple(self.shapes["weight"][2:]), self.stride, self.padding, self.dilation)
-        return ("conv", id(self.x), how)
+        return ("conv", *_place(self.x), how)
 
     def _columns(self, chosen: slice | Tensor = slice(None)) -> Tensor:
         """Input patches `[N, C * kernel, T]`."""
@@ -314,7 +382,9 @@ class Conv(Matrix):
         return self._unfolded() if method == "unfold" else self.rows("weight")
 
     def _unfolded(self) -> Tensor:
-        return torch.bmm(self.g.flatten(2), self._columns().transpose(1, 2))
+        g, columns = self.g.flatten(2), self._columns()
+        out = self.buffer(len(g), g.shape[1], columns.shape[1])
+        return torch.bmm(g, columns.transpose(1, 2), out=out)
 
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
         """See `Use.rows`: all rows at once are the groups of one convolution."""
@@ -375,7 +445,7 @@ class Embedding(Use):
         """See `Use.squares`: positions of one index add up before they are squared."""
         ids, g = self._flat()
         if method == "direct":
-            return self.rows(role).flatten(1).square().sum(1)
+            return squared(self.rows(role))
         same = ids[:, :, None] == ids[:, None, :]
         return (gram(g) * same).sum((1, 2))
 
@@ -390,9 +460,14 @@ class Embedding(Use):
 
     def weighted(self, role: str, factors: Tensor) -> Tensor:
         """See `Use.weighted`."""
+        table = self.g.new_zeros(self.shapes[role])
+        self.add(role, factors, table, {})
+        return table
+
+    def add(self, role: str, factors: Tensor, total: Tensor, shared: dict[Any, Tensor]) -> None:
+        """See `Use.add`."""
         ids, g = self._flat()
-        table = g.new_zeros(self.shapes[role])
-        return table.index_add_(0, ids.flatten(), (g * factors[:, None, None]).flatten(0, 1))
+        total.index_add_(0, ids.flatten(), (g * factors[:, None, None]).flatten(0, 1))
 
 
 @dataclass(eq=False)
@@ -413,8 +488,7 @@ class Small(Use, ABC):
 
     def squares(self, role: str, method: str, shared: dict[Any, Tensor]) -> Tensor:
         """See `Use.squares`."""
-        flat = self.rows(role).flatten(1)
-        return torch.linalg.vecdot(flat, flat)
+        return squared(self.rows(role))
 
     def weighted(self, role: str, factors: Tensor) -> Tensor:
         """See `Use.weighted`."""

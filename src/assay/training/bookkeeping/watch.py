@@ -356,7 +356,9 @@ def _expand(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | None:
     if kwargs or not watch.is_moving(parameter):
         return None
     out = watch.run(lambda: plain(parameter).expand(*args[1:]).contiguous())
-    longer = out.dim() > parameter.dim() or (out.dim() == parameter.dim() and parameter.shape[0] == 1)
+    longer = out.dim() > parameter.dim() or (
+        out.dim() == parameter.dim() and parameter.shape[0] == 1
+    )
     if out.shape[0] != watch.n or not longer or watch.n == 1 != out.shape[0]:
         return None
     names, shapes = watch.roles(weight=parameter)
