@@ -330,10 +330,12 @@ def _alike(claim: Claim, again: Claim) -> bool:
         [int(details["right_of_all"]) for details in (said, now)],
         [int(one.conditions["canaries"] or 0) for one in (claim, again)],
     )
+    counts = int(said["guesses"]), int(said["right"])
+    if not (0 <= right[0] <= of[0] and 0 <= counts[1] <= counts[0] <= of[0]):
+        return False
     level = 1 - (1 - claim.level) / len(now["tried"])
-    delta = float(again.conditions["delta"] or 0)
-    shown = lower_bound(of[0], int(said["guesses"]), int(said["right"]), delta, level)
-    if abs(shown - float(claim.value or 0)) > 1e-4 or not 0 <= right[0] <= of[0]:
+    shown = lower_bound(of[0], *counts, float(again.conditions["delta"] or 0), level)
+    if abs(shown - float(claim.value or 0)) > 1e-4:
         return False
     missed = [total - hits for total, hits in zip(of, right, strict=True)]
     return float(fisher_exact([right, missed]).pvalue) > 1e-4
