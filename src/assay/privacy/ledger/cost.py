@@ -111,7 +111,8 @@ def cost_of(
     except (OverflowError, FloatingPointError, ZeroDivisionError):
         divergences, found = [math.inf] * len(orders), math.inf
     epsilon = rounded_up(found, least)
-    if pure is not None:
-        epsilon = pure if epsilon is None else min(epsilon, pure)
+    # what delta gains on one pure release is not worth a second number for it
+    if pure is not None and (epsilon is None or epsilon > 0.999 * pure):
+        epsilon = pure
     renyi = tuple(rounded_up(float(one), least) for one in divergences)
     return Cost(data, unit, delta, epsilon, pure, tuple(watched), renyi)

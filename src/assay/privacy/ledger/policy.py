@@ -184,6 +184,12 @@ def refuse_strange(request: Request, where: str) -> None:
             raise BudgetError(
                 "no noise: its epsilon is infinite", where=here, mend="give a noise_multiplier"
             )
+        if event.noise_multiplier and not 1e-6 <= event.noise_multiplier <= 1e12:
+            raise BudgetError(
+                f"noise_multiplier is {event.noise_multiplier!r}",
+                where=here,
+                mend="give one in 1e-6..1e12",
+            )
         if not 1 <= event.steps <= MOST_STEPS or not 0 < event.sampling <= 1:
             raise BudgetError(
                 f"{event.steps} steps at rate {event.sampling:g}",
