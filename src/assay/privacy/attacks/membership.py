@@ -77,7 +77,8 @@ def residuals(scores: Floats, reference: Floats) -> Floats:
     away = reference - reference.mean()
     spread = float(np.square(away).sum())
     slope = float((away * scores).sum()) / spread if spread > 0 else 0.0
-    return scores - scores.mean() - slope * away
+    rest: Floats = scores - scores.mean() - slope * away
+    return rest
 
 
 # -- what a score is worth ------------------------------------------------------------------------
