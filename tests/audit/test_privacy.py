@@ -79,10 +79,16 @@ class _Claims:
         return [(claim, 0, claim.method != "void") for claim in self.claims]
 
 
+def facts(noise: float, insecure: bool = False) -> dict[str, Any]:
+    """What a private stage says it used."""
+    event = {"mechanism": "gaussian", "noise_multiplier": noise, "sampling": 0.1, "steps": 20}
+    return {"private": {"events": [event], "delta": 1e-5, "insecure": insecure}}
+
+
 class Retrain:
     """Stands in for the stages before."""
 
-    def __init__(self, memory: float, private: bool = False) -> None:
+    def __init__(self, memory: float, private: dict[str, Any] | None = None) -> None:
         self.memory, self.private = memory, private
         self.seen: list[tuple[Dataset, int, str]] = []
 
@@ -91,7 +97,7 @@ class Retrain:
     ) -> Any:
         assert min_steps == 0
         self.seen.append((data, seed, start))
-        told({"private": {}} if self.private else {"steps": 3})
+        told(self.private or {"steps": 3})
         return Says(data, self.memory)
 
 
@@ -112,12 +118,13 @@ def audited(
     memory: float = 20.0,
     claims: list[Claim] | None = None,
     rows: int = 1000,
+    private: dict[str, Any] | None = None,
     kind: str = "binary",
     **settings: Any,
 ) -> tuple[Any, Retrain, Dataset]:
     """(context, trainings, data) after an audit of a stand-in."""
     data = make_data(kind, rows)
-    retrain = Retrain(memory)
+    retrain = Retrain(memory, private)
     context = make_context(data, retrain=retrain, progress=Heard())
     PrivacyAudit(**settings).measure(Says(data, memory, claims), context)  # type: ignore[arg-type]
     return context, retrain, data
@@ -391,6 +398,33 @@ def test_epsilon_is_bounded_at_the_claimed_delta(make_data: Make, make_context: 
     assert "claimed_epsilon" not in of_kind(context, "epsilon_lower_bound").details
 
 
+def test_what_the_training_with_canaries_costs_is_known(
+    make_data: Make, make_context: Make
+) -> None:
+    """It has fewer units than the claimed one, so that it may cost more: that is no contradiction."""
+    from assay.privacy.accountant import epsilon
+    from assay.privacy.events import Event
+
+    costs = {
+        noise: epsilon([Event(noise_multiplier=noise, sampling=0.1, steps=20)], 1e-5)
+        for noise in (0.5, 4.0)
+    }
+    assert costs[4.0] < 1 < 5 < costs[0.5]
+    for noise, contradicts in ((0.5, False), (4.0, True), (0.0, True)):
+        context, *_ = audited(
+            make_data,
+            make_context,
+            claims=[epsilon_claim(1.0)],
+            private=facts(noise),
+            attacks=("canaries",),
+        )
+        bound = of_kind(context, "epsilon_lower_bound")
+        assert 1 < bound.value < 5  # type: ignore[operator]
+        # without noise nothing finite is accounted for
+        assert bound.details["accounted_epsilon"] == costs.get(noise)
+        assert bound.details["contradicts"] is contradicts
+
+
 # -- agreement ------------------------------------------------------------------------------------
 
 
@@ -439,11 +473,11 @@ def test_bounds_of_noisy_trainings_agree_up_to_chance(make_data: Make, make_cont
 
 def test_private_trainings_are_known_to_end_otherwise(make_data: Make, make_context: Make) -> None:
     data = make_data("binary", 400)
-    for private in (False, True):
+    for private, random in ((None, False), (facts(1.0), True), (facts(1.0, True), False)):
         context = make_context(data, retrain=Retrain(5.0, private))
         PrivacyAudit(shadows=2).measure(Says(data, 5.0), context)  # type: ignore[arg-type]
-        assert of_kind(context, "epsilon_lower_bound").details["random"] is private
-        assert of_kind(context, "membership_auc", attack="lira").details["random"] is private
+        assert of_kind(context, "epsilon_lower_bound").details["random"] is random
+        assert of_kind(context, "membership_auc", attack="lira").details["random"] is random
         assert "random" not in of_kind(context, "membership_auc", attack="threshold").details
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +148,7 @@ class Attack:
             "tried": list(result.tried),
             "machine": self._machine(),
             "random": self._random(before),
+            "accounted_epsilon": accounted(self.used[before:], delta),
         }
 
     def _canary_scores(self, planted: Planted, model: Model) -> Floats:
@@ -176,10 +177,29 @@ class Attack:
         return fingerprint("torch", self.context.threads)
 
     def _random(self, start: int) -> bool:
-        """Whether a training since then drew from the operating system: it ends otherwise each
-        time.
-        """
-        return any("private" in used for used in self.used[start:])
+        """Whether a training since then drew from the operating system: each ends otherwise."""
+        told = (_private(used) for used in self.used[start:])
+        return any(facts and not facts.get("insecure") for facts in told)
+
+
+def _private(used: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a private stage says it used; empty for others."""
+    facts = used.get("private")
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def accounted(used: Iterable[Mapping[str, Any]], delta: float) -> float | None:
+    """Epsilon at `delta` of all private events that some stages used, by the accountant.
+
+    Returns:
+        None where there are no events, or nothing finite can be shown.
+    """
+    from assay.privacy.accountant import epsilon
+    from assay.privacy.events import read_events
+
+    events = [e for one in used for e in read_events(_private(one).get("events", ()))]
+    found = epsilon(events, delta) if events and delta > 0 else math.inf
+    return found if math.isfinite(found) else None
 
 
 def spread(data: Dataset) -> float:
