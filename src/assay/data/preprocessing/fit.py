@@ -2,18 +2,21 @@
 
 What the schema declares costs nothing: a column with `bounds` is scaled as a uniform variable
 between them, one with `categories` gets exactly these, and neither is read. All else is asked of
-the door as sums over privacy units; a unit counts once however many rows it has.
+the door as sums over privacy units; a unit counts once however many rows it has. Where the door's
+sums are noised (it says by how much), `noised` asks what has a bound.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from assay.data.columns import codes_of, dense, numbers, truths
+from assay.data.preprocessing import noised
 from assay.data.preprocessing.base import Target
 from assay.data.preprocessing.tabular import Feature, TabularPreprocessing
 from assay.errors import LoadError
@@ -42,6 +45,8 @@ def fit_tabular(dataset: Dataset, split: str, door: Door) -> TabularPreprocessin
 
     Raises:
         LoadError: there is no feature column, or a feature is infinite somewhere.
+        UsageError: sums are noised, and a column has no categories declared or its range cannot
+            be seen through the noise.
     """
     names = dataset.schema.features()
     if not names:
@@ -51,6 +56,8 @@ def fit_tabular(dataset: Dataset, split: str, door: Door) -> TabularPreprocessin
     rows = dataset.rows(split)
     fit = _Fit(rows, dataset.units(split), door, f"data {dataset.name}")
     columns = [(name, dataset.schema.columns[name]) for name in names]
+    if fit.noise:
+        noised.check(columns, fit.where)
     missing = fit.missing(columns)
     features: dict[str, Feature] = {}
     features.update(fit.declared(columns, missing))
@@ -69,6 +76,9 @@ def fit_target(dataset: Dataset, split: str, door: Door) -> Target:
         dataset: the data.
         split: the training split.
         door: where sums over units are asked for.
+
+    Raises:
+        UsageError: sums are noised, and the range of the targets cannot be seen through the noise.
     """
     fit = _Fit(dataset.rows(split), dataset.units(split), door, f"data {dataset.name}")
     return fit.target(dataset.targets(split))
@@ -82,6 +92,8 @@ class _Fit:
     ) -> None:
         self.rows, self.units, self.door, self.where = rows, units, door, where
         self.rows_of = np.bincount(units).astype(np.float64)
+        #: standard deviation of a sum's noise over its bound; 0 where sums are exact
+        self.noise = float(getattr(door, "noise_multiplier", 0.0))
 
     def total(self, name: str, values: Floats, bound: float) -> Floats:
         """Sum over units of the mean of each unit's rows; `values` `[N, D]`."""
@@ -99,7 +111,7 @@ class _Fit:
                 continue
             if column.missing is not None:
                 out[name] = column.missing
-            elif column.bounds is not None:
+            elif column.bounds is not None or self.noise:
                 out[name] = True
             else:
                 asked.append((name, column))
@@ -146,7 +158,7 @@ class _Fit:
             return {}
         chosen = [(n, c) for n, c in columns if c.kind != "categorical"]
         values = np.stack([self._values(*item) for item in chosen], axis=1)
-        mean, std = self.moments("preprocessing", values)
+        mean, std = self.moments("preprocessing", values, [name for name, _ in chosen])
         return {
             name: Feature(
                 name=name,
@@ -158,11 +170,21 @@ class _Fit:
             for i, (name, column) in enumerate(chosen)
         }
 
-    def moments(self, name: str, values: Floats) -> tuple[Floats, Floats]:
+    def moments(
+        self, name: str, values: Floats, columns: Sequence[str | None]
+    ) -> tuple[Floats, Floats]:
         """Mean and standard deviation of each column of `[N, D]`, in two passes for accuracy.
 
         A column without values, or of one value, gets a standard deviation of 1.
         """
+        if self.noise:
+            ranges = [
+                noised.value_range(
+                    self.total, f"{name}.range", columns[i], values[:, i], self.noise, self.where
+                )
+                for i in range(len(columns))
+            ]
+            return noised.moments(self.total, f"{name}.moments", values, ranges, self.noise)
         present = ~np.isnan(values)
         filled = np.where(present, values, 0.0)
         d = values.shape[1]
@@ -218,5 +240,5 @@ class _Fit:
 
     def target(self, values: npt.NDArray[np.float32]) -> Target:
         """Mean and standard deviation of the targets of a regression."""
-        mean, std = self.moments("preprocessing.target", values.astype(np.float64)[:, None])
+        mean, std = self.moments("preprocessing.target", values.astype(np.float64)[:, None], [None])
         return Target(mean=float(mean[0]), std=float(std[0]))
