@@ -498,6 +498,7 @@ def test_evidence_is_a_thin_curve(make_data: Make, make_context: Make) -> None:
     assert set(kept["canaries"]) == {
         "epsilon",
         "delta",
+        "level",
         "canaries",
         "guesses",
         "right",

@@ -261,6 +261,7 @@ class PrivacyAudit(Audit):
         return {
             "epsilon": found.epsilon,
             "delta": delta,
+            "level": self.level,
             "canaries": found.canaries,
             "guesses": found.guesses,
             "right": found.right,

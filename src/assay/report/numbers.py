@@ -24,6 +24,7 @@ _DECIMAL = frozenset(
         "adaptive_ece",
         "log_loss",
         "auc",
+        "membership_auc",
     }
 )
 #: metrics where less is better, by the last word of their kind
@@ -39,6 +40,10 @@ _LESS = frozenset(
         "ece",
         "adaptive_ece",
         "epsilon",
+        "epsilon_lower_bound",
+        "membership_auc",
+        "membership_advantage",
+        "tpr_at_low_fpr",
         "bytes",
         "parameters",
         "macs",

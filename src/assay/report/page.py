@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from assay.files import write_bytes
 from assay.report import sections
 from assay.report.answer import answer
+from assay.report.attacks import attacks
 from assay.report.figures import THIRD
 from assay.report.pictures import baseline_chart, error_charts, learning_charts
 from assay.report.reading import RunFiles, as_map, read_run
@@ -111,6 +112,7 @@ def view(run: RunFiles) -> Mapping[str, Any]:
         "mistakes": mistakes(run),
         "calibrations": calibrations(run),
         "transfers": transfers(run),
+        "attacks": attacks(run),
         "cost": sections.cost(run, found),
         "data": sections.data(run),
         "recipe": sections.coloured(run.recipe_text),
@@ -134,6 +136,7 @@ def _contents(shown: Mapping[str, Any], found: list[Track]) -> list[tuple[str, P
         "errors": bool(shown["errors"] or shown["mistakes"]),
         "calibration": bool(shown["calibrations"]),
         "transfer": bool(shown["transfers"]),
+        "attacks": bool(shown["attacks"]),
         "cost": bool(shown["cost"]),
         "data": bool(shown["data"].facts or shown["data"].reads),
         "recipe": bool(shown["recipe"]),
