@@ -95,7 +95,7 @@ def test_every_default_is_resolved(raw: dict[str, Any]) -> None:
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if building the model read nothing of the data."""
-    monkeypatch.setattr("assay.models.hub.ModelConfig.reads", lambda self, base: ())
+    monkeypatch.setattr("assay.models.hub.ModelConfig.reads", lambda *_, **__: ())
 
 
 def test_what_building_a_table_model_reads_is_planned(raw: dict[str, Any]) -> None:

@@ -16,8 +16,10 @@ from assay.errors import ArtefactError, LoadError, UsageError, did_you_mean
 from assay.models.architecture import Architecture
 
 if TYPE_CHECKING:
+    from assay.data.config import DataConfig
     from assay.data.dataset import Dataset
     from assay.models.model import Model
+    from assay.tasks.base import Task
 
 
 #: the forms in which networks of `transformers` are written; no choice of a recipe's
@@ -175,13 +177,39 @@ class ModelConfig(Config):
         self._no_settings()
         return _folder_card(self.name, folder)
 
-    def reads(self, base: Path) -> tuple[Read, ...]:
+    def reads(
+        self,
+        base: Path,
+        data: DataConfig | None = None,
+        task: Task | None = None,
+        dataset: Dataset | None = None,
+    ) -> tuple[Read, ...]:
         """What building it reads of the data: a table's columns are standardised by what the
         training rows hold, and text needs nothing of the kind.
+
+        Where every feature is declared (bounds or categories, and for booleans whether values may
+        be missing) and classes are predicted, nothing is read.
+
+        Args:
+            base: folder that relative paths are relative to.
+            data: the recipe's `data`, by which a plan knows what is declared.
+            task: what is predicted, beside `data`.
+            dataset: the opened data, which tell exactly.
         """
         if self.card(base).modality != "tabular" or self.folder(base) is not None:
             return ()
-        why = "means, spreads and categories of the columns, before the first stage"
+        from assay.data.declared import undeclared, undeclared_of
+
+        known = None
+        if dataset is not None:
+            known = undeclared_of(dataset)
+        elif data is not None:
+            known = undeclared(data, base, task)
+        if known == ():
+            return ()
+        which = "the columns" if known is None else ", ".join(known[:3])
+        more = f" and {len(known) - 3} more" if known is not None and len(known) > 3 else ""
+        why = f"means, spreads and categories of {which}{more}, before the first stage"
         return (Read(split="train", influences=("preprocessing",), why=why),)
 
     def _no_settings(self) -> None:
