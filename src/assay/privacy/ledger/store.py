@@ -154,8 +154,12 @@ def _sqlite(path: Path) -> tuple[Engine, str]:
         # never make a new, empty one where the ledger has gone
         uri = f"{path.resolve().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA trusted_schema=OFF")
+        try:
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute("PRAGMA trusted_schema=OFF")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
     engine = library.create_engine("sqlite://", creator=connect, poolclass=library.pool.NullPool)
@@ -172,7 +176,10 @@ def _by_url(place: str) -> tuple[Engine, str]:
     library = _library()
     try:
         url = library.engine.make_url(place)
-        engine = library.create_engine(url, poolclass=library.pool.NullPool)
+        # each statement sees what was committed before it: the lock is waited for, then rows read
+        engine = library.create_engine(
+            url, poolclass=library.pool.NullPool, isolation_level="READ COMMITTED"
+        )
     except (library.exc.ArgumentError, library.exc.NoSuchModuleError, ValueError):
         raise LoadError(
             "not the URL of a database that is known",
