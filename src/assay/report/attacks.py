@@ -145,7 +145,7 @@ def rare(
     from matplotlib.ticker import NullFormatter, NullLocator
 
     fewest = max(max(curve.n) for curve in curves) or 1000
-    decades = min(6, max(1, math.ceil(math.log10(fewest))))
+    decades = min(6, max(1, round(math.log10(fewest))))
     floor = 10.0**-decades
     side = min(width - 76, 330.0)
     with drawing(width, side + 52) as figure:
