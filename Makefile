@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 TORCH_ARGS ?=
 # the browser that the pages are looked at with
 CHROMIUM ?= /usr/bin/chromium
+# the server that a ledger is tested in: the folder of its tools
+POSTGRES ?= $(or $(lastword $(sort $(wildcard /usr/lib/postgresql/*/bin))),/usr/lib/postgresql)
 # processes that run tests, one thread each
 WORKERS ?= 2
 # arguments for one target: make test ARGS="-k splits", make bench-adapt ARGS=--quick
@@ -69,8 +71,15 @@ $(CHROMIUM):
 	@echo "installing chromium (once)"
 	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null
 
-test-long: $(STAMPS)/test | $(CHROMIUM) ## the campaigns that take minutes: kills, faults, the README's commands, the pages in a browser
-	CHROMIUM=$(CHROMIUM) $(BIN)/python -m pytest -m long tests $(ARGS)
+# the same for the server
+$(POSTGRES)/initdb:
+	@[ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+		|| { echo "PostgreSQL is missing: install Debian's postgresql, or name its tools: make $(MAKECMDGOALS) POSTGRES=.../bin" >&2; exit 2; }
+	@echo "installing postgresql (once)"
+	@apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
+
+test-long: $(STAMPS)/test | $(CHROMIUM) $(POSTGRES)/initdb ## the campaigns that take minutes: kills, faults, the README's commands, the pages in a browser
+	CHROMIUM=$(CHROMIUM) POSTGRES=$(POSTGRES) $(BIN)/python -m pytest -m long tests $(ARGS)
 
 lint: $(STAMPS)/test ## ruff and mypy --strict
 	$(BIN)/ruff check .
