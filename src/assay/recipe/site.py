@@ -138,8 +138,8 @@ def _balance_line(one: dict[str, Any]) -> str:
     spent = "infinite" if one["spent"] is None else f"{one['spent']:.4g}"
     share = "more than all" if one["share"] is None else f"{100 * one['share']:.3g}%"
     return (
-        f"{one['data'] or 'data'} by {one['unit']}: epsilon {spent} of {one['epsilon']:g} "
-        f"at delta {one['delta']:g}, {share} used by {one['runs']} runs"
+        f"{one['data'] or 'data'} by {one['unit']}: {share} of epsilon {one['epsilon']:g} at "
+        f"delta {one['delta']:g} used; so far epsilon {spent}; runs: {one['runs']}"
     )
 
 
@@ -195,9 +195,9 @@ def audit(place: str) -> Said:
     opened = Ledger.open(place)
     found, balances = dump(opened.audit()), [dump(one) for one in opened.balance()]
     marked = opened.site.folder is not None
-    counted = f"{found['rows']} rows, {found['runs']} runs, {found['policies']} policies"
     lines = [
-        f"{counted}: chain, charges and grants hold",
+        "chain, charges and grants hold",
+        f"rows: {found['rows']}, runs: {found['runs']}, policies: {found['policies']}",
         "the mark agrees" if marked else "no mark: a restored older copy would not show",
         *map(_balance_line, balances),
     ]
