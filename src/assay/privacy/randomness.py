@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
 #: name of the file that holds a key
 KEY_FILE = "stream.key"
-#: pairs of Gaussian values drawn at once: what they need stays in a core's own cache
-_PAIRS = 16384
+#: pairs of Gaussian values drawn at once: few enough that what they need stays in a core's own
+#: cache, many enough that a thread in the background seldom waits for the interpreter
+_PAIRS = 32768
 _F32 = np.float32
 Floats32 = npt.NDArray[np.float32]
 
