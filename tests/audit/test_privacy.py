@@ -105,7 +105,7 @@ def epsilon_claim(value: float, unit: str = "row", **more: Any) -> Claim:
     return Claim(
         kind="privacy.epsilon",
         value=value,
-        unit="nats",
+        unit="epsilon",
         nature="historical",
         conditions={"delta": 1e-5, "unit": unit},
         **more,
@@ -378,7 +378,7 @@ def test_a_contradiction_is_said_plainly(make_data: Make, make_context: Make) ->
     assert bound.details["contradicts"] is True
     assert context.evidence["privacy"]["canaries"]["contradicts"] is True
     (line,) = [line for line in context.progress.lines if "is not true" in line]
-    assert f"at least {bound.value:.2f}, and the passport claims 1.00" in line
+    assert f"at least {bound.value:.2f}, and the passport claims 1.00: that is not true" in line
 
 
 def test_epsilon_is_bounded_at_the_claimed_delta(make_data: Make, make_context: Make) -> None:
@@ -401,7 +401,7 @@ def test_epsilon_is_bounded_at_the_claimed_delta(make_data: Make, make_context: 
 def test_what_the_training_with_canaries_costs_is_known(
     make_data: Make, make_context: Make
 ) -> None:
-    """It has fewer units than the claimed one, so that it may cost more: that is no contradiction."""
+    """It has fewer units than the claimed one and may cost more: that is no contradiction."""
     from assay.privacy.accountant import epsilon
     from assay.privacy.events import Event
 
@@ -420,9 +420,22 @@ def test_what_the_training_with_canaries_costs_is_known(
         )
         bound = of_kind(context, "epsilon_lower_bound")
         assert 1 < bound.value < 5  # type: ignore[operator]
+        line = "passport claims 1.00: that is not true"
+        assert any(line in said for said in context.progress.lines) is contradicts
         # without noise nothing finite is accounted for
         assert bound.details["accounted_epsilon"] == costs.get(noise)
         assert bound.details["contradicts"] is contradicts
+
+
+def test_accounting_that_is_not_true_is_said_without_a_claim(
+    make_data: Make, make_context: Make
+) -> None:
+    for noise, contradicts in ((0.5, False), (4.0, True), (0.0, False)):
+        context, *_ = audited(make_data, make_context, private=facts(noise), attacks=("canaries",))
+        details = of_kind(context, "epsilon_lower_bound").details
+        assert details["contradicts"] is contradicts
+        said = [line for line in context.progress.lines if "the accountant says" in line]
+        assert len(said) == contradicts
 
 
 # -- agreement ------------------------------------------------------------------------------------
@@ -444,7 +457,7 @@ def test_when_a_claim_is_found_to_be_wrong(make_data: Make, make_context: Make) 
             assert audit.agrees(near, told if "random" in change else again) == "holds"
             far = near.model_copy(update={"value": again.interval[1] + 0.01})
             assert audit.agrees(far, told if "random" in change else again) == "fails"
-    other = Claim(kind="privacy.epsilon", value=1.0, unit="nats")
+    other = Claim(kind="privacy.epsilon", value=1.0, unit="epsilon")
     assert audit.agrees(other, other) is None
 
 
@@ -503,6 +516,7 @@ def test_evidence_is_a_thin_curve(make_data: Make, make_context: Make) -> None:
         "guesses",
         "right",
         "claimed",
+        "accounted",
         "contradicts",
     }
 

@@ -77,6 +77,18 @@ def test_a_contradiction_stands_out(tmp_path: Path) -> None:
     assert "status fails" in [n.attributes.get("class") for n in section.all("span")]
 
 
+@pytest.mark.parametrize("contradicts", [False, True])
+def test_what_was_accounted_for_stands_in_for_a_claim(contradicts: bool, tmp_path: Path) -> None:
+    changed = canaries(claimed=None, accounted=0.7, contradicts=contradicts)
+    (one,) = attacks(read_run(evidence(tmp_path / "r" / "1", canaries=changed)))
+    assert str(one.claimed) == (
+        "ε = 0.70 was accounted for this training: that is not true."
+        if contradicts
+        else "ε = 0.70 was accounted for this training, which the attack does not contradict."
+    )
+    assert one.contradicts is contradicts
+
+
 def test_what_shows_nothing_says_so(tmp_path: Path) -> None:
     folder = evidence(
         tmp_path / "r" / "1", canaries=canaries(epsilon=0.0, right=66, claimed=None), curves=[]

@@ -13,7 +13,7 @@ from assay.errors import UsageError
 from assay.registry import register
 
 if TYPE_CHECKING:
-    from assay.audit.measures.privacy import Attacked
+    from assay.audit.measures.privacy import Attacked, Claimed
     from assay.models.model import Model
     from assay.privacy.attacks.canaries import OneRun
 
@@ -36,7 +36,8 @@ class PrivacyAudit(Audit):
     `canaries` trains once on data in which some training units have wrong labels, each of them left
     out by a fair coin, and guesses the coins (Steinke et al. 2023, arXiv 2305.08846). It claims
     `privacy.epsilon_lower_bound`: what epsilon at `delta` is at least, whatever was accounted.
-    Where the passport claims a `privacy.epsilon`, that number is in the details, too.
+    Where the passport claims a `privacy.epsilon`, that number is in the details, too, beside
+    what the accountant says of the training with canaries.
 
     Attributes:
         attacks: which.
@@ -247,16 +248,13 @@ class PrivacyAudit(Audit):
                 else f"  {found.canaries:,} canaries are few: they show only a great epsilon"
             )
         details |= {"guesses": found.guesses, "right": found.right, "few": found.canaries < _ENOUGH}
-        if claimed is not None:
-            details |= {"claimed_epsilon": claimed.epsilon, "claimed_delta": claimed.delta}
-            # what was left out makes the rest likelier to be taken: this training may cost more
-            most = max(claimed.epsilon, details["accounted_epsilon"] or 0.0)
-            details["contradicts"] = delta >= claimed.delta and found.epsilon > most
-            if details["contradicts"]:
-                context.progress.say(
-                    f"  the attack shows epsilon of at least {found.epsilon:.2f}, and the passport "
-                    f"claims {claimed.epsilon:.2f}: the claimed epsilon is not true"
-                )
+        details |= _contradiction(found.epsilon, delta, claimed, details["accounted_epsilon"])
+        if details["contradicts"]:
+            who, much = ("passport claims", claimed.epsilon) if claimed else ("accountant says", 0)
+            context.progress.say(
+                f"  the attack shows epsilon of at least {found.epsilon:.2f}, and the {who} "
+                f"{much or details['accounted_epsilon']:.2f}: that is not true"
+            )
         context.claim(self._bound_claim(found, delta, details, context))
         return {
             "epsilon": found.epsilon,
@@ -266,7 +264,8 @@ class PrivacyAudit(Audit):
             "guesses": found.guesses,
             "right": found.right,
             "claimed": None if claimed is None else claimed.epsilon,
-            "contradicts": bool(details.get("contradicts", False)),
+            "accounted": details["accounted_epsilon"],
+            "contradicts": details["contradicts"],
         }
 
     def _bound_claim(
@@ -276,7 +275,7 @@ class PrivacyAudit(Audit):
         return Claim(
             kind="privacy.epsilon_lower_bound",
             value=found.epsilon,
-            unit="nats",
+            unit="epsilon",
             dataset=context.dataset.card.name,
             split="train",
             conditions={
@@ -314,6 +313,25 @@ class PrivacyAudit(Audit):
             low, high = again.interval
             return "holds" if low <= claim.value <= high else "fails"
         return "holds" if _alike(claim, again) else "fails"
+
+
+def _contradiction(
+    shown: float, delta: float, claimed: Claimed | None, accounted: float | None
+) -> dict[str, Any]:
+    """The epsilon that is claimed, and whether a lower bound on it at `delta` is above it.
+
+    Units that were left out make the others likelier to be taken: the training with canaries may
+    cost more than the claimed one. What the accountant says of it is no contradiction.
+    """
+    known = [] if accounted is None else [accounted]
+    if claimed is None:
+        return {"contradicts": bool(known) and shown > max(known)}
+    known += [claimed.epsilon] if delta >= claimed.delta else []
+    return {
+        "claimed_epsilon": claimed.epsilon,
+        "claimed_delta": claimed.delta,
+        "contradicts": bool(known) and shown > max(known),
+    }
 
 
 def _alike(claim: Claim, again: Claim) -> bool:

@@ -87,12 +87,8 @@ def _attacks(place: int, stage: StageEntry, evidence: Mapping[str, Any]) -> Atta
         )  # fmt: skip
         words = say("errors.fpr"), say("errors.tpr"), say("errors.chance")
         chart = twice(f"attacks{place}", say("attacks.roc"), about, partial(rare, curves, words))
-    claimed = number(canaries.get("claimed"))
-    contradicts = bool(canaries.get("contradicts")) and bound is not None and claimed is not None
-    said = None
-    if bound is not None and claimed is not None:
-        key = "attacks.contradicts" if contradicts else "attacks.claimed"
-        said = say(key, epsilon=f"{claimed:.2f}")
+    contradicts = bool(canaries.get("contradicts")) and bound is not None
+    said = _beside(canaries, contradicts) if bound is not None else None
     return Attacks(stage, chart, curves, about, bound, said, contradicts)
 
 
@@ -128,6 +124,18 @@ def _bound(canaries: Mapping[str, Any]) -> Phrase | None:
         return say("attacks.no_bound", **values)
     sure = f"{100 * (level or 0.95):g}%"
     return say("attacks.bound", epsilon=f"{epsilon:.2f}", delta=f"{delta:g}", level=sure, **values)
+
+
+def _beside(canaries: Mapping[str, Any], contradicts: bool) -> Phrase | None:
+    """The epsilon that is claimed, or that was accounted for where none is claimed."""
+    claimed, accounted = number(canaries.get("claimed")), number(canaries.get("accounted"))
+    if claimed is not None:
+        key = "attacks.contradicts" if contradicts else "attacks.claimed"
+        return say(key, epsilon=f"{claimed:.2f}")
+    if accounted is not None:
+        key = "attacks.accounted_not" if contradicts else "attacks.accounted"
+        return say(key, epsilon=f"{accounted:.2f}")
+    return None
 
 
 def rare(

@@ -197,7 +197,8 @@ def accounted(used: Iterable[Mapping[str, Any]], delta: float) -> float | None:
     from assay.privacy.accountant import epsilon
     from assay.privacy.events import read_events
 
-    events = [e for one in used for e in read_events(_private(one).get("events", ()))]
+    told = [(*_private(one).get("events", ()), *one.get("charged", ())) for one in used]
+    events = [event for items in told for event in read_events(items)]
     found = epsilon(events, delta) if events and delta > 0 else math.inf
     return found if math.isfinite(found) else None
 
