@@ -235,6 +235,19 @@ def test_a_policy_can_grow_and_shrink(ledger: Ledger, place: Path) -> None:
     assert Ledger.open(place).audit().policies == 3
 
 
+def test_data_that_the_policy_knows_no_more_stay_listed(ledger: Ledger) -> None:
+    ledger.reserve("a", asks(pure(0.5)))
+    ledger.reserve("b", asks(noised(data="clinic")))
+    ledger.set_policy(Policy(budgets=(Budget(data="other", epsilon=1.0),)))
+    one, two, unused = ledger.balance()
+    assert (one.data, one.epsilon, one.left, one.share) == ("clinic", 0.0, 0.0, None)
+    assert (two.data, two.epsilon, two.spent) == ("ward", 0.0, 0.5)
+    assert one.spent is not None and 0 < one.spent < 1
+    assert (unused.data, unused.epsilon, unused.spent) == ("other", 1.0, 0.0)
+    with pytest.raises(BudgetError, match="no budget for the data 'ward'"):
+        ledger.reserve("c", asks(pure(0.1)))
+
+
 def test_what_is_no_policy_is_refused() -> None:
     for bad in ({"epsilon": 0.0}, {"epsilon": math.nan}, {"epsilon": 1.0, "delta": 1.0}):
         with pytest.raises(ValueError):

@@ -82,6 +82,25 @@ def test_a_whole_ledger_is_whole(place: Path) -> None:
     assert ledger.audit().runs == 3
 
 
+def test_a_ledger_that_was_open_when_it_was_changed(place: Path) -> None:
+    """What was checked before is checked again unless it is the same letter by letter."""
+    ledger = Ledger.open(place)
+    ledger.check()
+    with database(place) as connection:
+        body = _line(connection, 1)
+        line = canonical_json({**body, "time": "never"}).decode()
+        connection.execute("UPDATE assay_ledger SET line = ? WHERE seq = 1", [line])
+    with pytest.raises(ArtefactError, match="row 1: its content is not what"):
+        ledger.reserve("new", asks(0.1))
+    with database(place) as connection:
+        connection.execute("UPDATE assay_ledger SET digest = ? WHERE seq = 3", ["1" * 64])
+        connection.execute(
+            "UPDATE assay_ledger SET line = ? WHERE seq = 1", [canonical_json(body).decode()]
+        )
+    with pytest.raises(ArtefactError, match="row 3: its content is not what"):
+        ledger.check()
+
+
 @pytest.mark.parametrize("column", ["line", "digest", "run"])
 def test_a_changed_row(place: Path, column: str) -> None:
     values = {"line": "{}", "digest": "0" * 64, "run": "z"}

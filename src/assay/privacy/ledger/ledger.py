@@ -111,6 +111,7 @@ class Ledger:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._store = Store(site.place)
+        self._known: list[tuple[Stored, Row]] = []
 
     @property
     def where(self) -> str:
@@ -193,7 +194,8 @@ class Ledger:
         return audit(self.rows(), self._store.where)
 
     def _checked(self, table: Sequence[Stored], mark: marks.Mark | None) -> list[Row]:
-        rows = verify(table, self._store.where)
+        rows = verify(table, self._store.where, self._known)
+        self._known = list(zip(table, rows, strict=True))
         if mark is not None:
             marks.compare(mark, rows, self._store.where)
         return rows
@@ -207,7 +209,10 @@ class Ledger:
         return policy_of(self.rows())[0]
 
     def balance(self) -> list[Balance]:
-        """How every account stands, and every budget that nobody has used."""
+        """How every account stands, and every budget that nobody has used.
+
+        Data that the policy knows no more have a budget of 0.
+        """
         rows = self.rows()
         policy, _ = policy_of(rows)
         grid = orders_of(rows)
@@ -218,6 +223,8 @@ class Ledger:
             if budget is not None:
                 used.add(budget)
                 found.append(_balance(data, unit, budget, costs, grid))
+            else:
+                found.append(_without_budget(data, unit, costs, grid))
         for budget in policy.budgets:
             if budget not in used:
                 found.append(_balance(budget.data, budget.unit, budget, [], grid))
@@ -345,6 +352,15 @@ def _balance(
         share=used if math.isfinite(used) else None,
         runs=now_.runs,
     )
+
+
+def _without_budget(
+    data: str, unit: str, costs: Sequence[Cost], orders: Sequence[float]
+) -> Balance:
+    """What was spent of data that the policy knows no more."""
+    delta = max(cost.delta for cost in costs)
+    found = _balance(data, unit, Budget(epsilon=1.0, delta=delta), costs, orders)
+    return found.model_copy(update={"epsilon": 0.0, "left": 0.0, "share": None})
 
 
 def _find(rows: Sequence[Row], run: str) -> Row | None:
