@@ -12,6 +12,7 @@ and trained for a few steps on tiny data; then every part's promise is checked t
 from __future__ import annotations
 
 import itertools
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from assay.stages.finetune import Finetune
 from assay.training.loop import Job
 from tests.tiny import Bench, save
 
+#: what a private stage draws from, and how it computes norms: two runs with them are one run
+SECRETS = ("stream.key", "norms.json")
 COLUMNS = ("term", "parameters", "step", "place", "augmentation", "structure")
 
 
@@ -76,6 +79,15 @@ def with_mask(model: Model) -> Model:
     weight = dict(model.network.named_parameters())[name]
     keep = torch.arange(weight.numel()).view_as(weight) % 2 == 0
     return mask_model(model, {name: keep})
+
+
+def without_batch_norms(model: Model) -> Model:
+    """Group norms where there were batch norms, which cannot be trained privately."""
+    from assay.models.structures.replace_norm import replaced
+
+    norms = torch.nn.modules.batchnorm._BatchNorm
+    found = any(isinstance(m, norms) for m in model.network.modules())
+    return replaced(model, 2) if found else model
 
 
 def assemble(chosen: list[tuple[str, str, int, Any]]) -> dict[str, Any]:
@@ -148,6 +160,8 @@ def check(chosen: list[tuple[str, str, int, Any]], bench: Bench, folder: Path) -
     stage = Finetune(**assemble(chosen))
     structures = [name for kind, name, _, _ in chosen if kind == "structure"]
     model = with_mask(bench.model) if "mask" in structures else bench.model
+    if any(getattr(part, "private", False) for _, _, _, part in chosen):
+        model = without_batch_norms(model)
     found = refusals(stage, bench, bench.context().plan)
     if found:
         assert all(r.what and r.mend for r in found)
@@ -156,6 +170,9 @@ def check(chosen: list[tuple[str, str, int, Any]], bench: Bench, folder: Path) -
     (folder / "whole").mkdir()
     (folder / "parts").mkdir()
     whole = train(stage, bench, model, folder / "whole", None)
+    for name in SECRETS:
+        if (folder / "whole" / name).exists():
+            shutil.copy(folder / "whole" / name, folder / "parts" / name)
     parts = train(stage, bench, model, folder / "parts", 3)
 
     after, again = state_of(whole.network), state_of(parts.network)

@@ -22,10 +22,11 @@ def inherited(passport: Passport) -> dict[str, Any]:
 
     Returns:
         `digest`; `origins`: recipe, model, licences and data of each run; `reads`: each reading of
-        data, its influence, and whether it was private or of private data; `teachers`: the same of
-        the models that this one learnt from, by name.
+        data, its influence, and whether it was private or of private data; `charges`: private
+        events and whose data they are of; `teachers`: the same of the models that this one learnt
+        from, by name.
     """
-    origins, reads, teachers = [], [], {}
+    origins, reads, charges, teachers = [], [], [], {}
     for record in passport.records:
         if record.origin is not None:
             origin = record.origin
@@ -42,14 +43,29 @@ def inherited(passport: Passport) -> dict[str, Any]:
                 }
             )
             reads += [_read(read, origins[-1], "model") for read in origin.reads]
+            charges += _charges({"charged": origin.charged}, origin.data.name)
         elif record.stage is not None:
             stage = record.stage
             reads += [_read(read, origins[-1], stage.name) for read in stage.effects.reads]
+            charges += _charges(stage.used, str(origins[-1]["data"]))
             teachers.update(stage.used.get("inherits", {}))
             for name, found in stage.used.get("teachers", {}).items():
                 teachers.setdefault(name, {"digest": found})
     found = {"digest": digest(passport), "origins": origins, "reads": _once(reads)}
+    found |= {"charges": charges} if charges else {}
     return {**found, "teachers": teachers} if teachers else found
+
+
+def _charges(used: Any, data: str) -> list[dict[str, Any]]:
+    """The private events that a record tells of."""
+    found = []
+    private = used.get("private")
+    if private:
+        told = {key: private[key] for key in ("events", "delta", "insecure") if key in private}
+        found.append({"data": data, **told})
+    if used.get("charged"):
+        found.append({"data": data, "events": list(used["charged"])})
+    return found
 
 
 def private_data(lineage: dict[str, Any]) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ class Origin(Config):
         data_digest: digest of the data as `Dataset.digest` gives it.
         data_config: the recipe's `data:`, dumped; `verify` opens the data with it.
         reads: what building the model read of the data, before the first stage.
+        charged: private events of building the model.
         data_base: folder that relative paths in `data_config` start from, itself relative to the
             folder in which the run was started (or absolute).
     """
@@ -58,6 +59,7 @@ class Origin(Config):
     data_config: dict[str, Any]
     data_base: str = "."
     reads: tuple[Read, ...] = ()
+    charged: tuple[dict[str, Any], ...] = ()
 
 
 class StageRecord(Config):

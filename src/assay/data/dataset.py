@@ -41,6 +41,7 @@ class Dataset:
         left_out: rows left out because their pictures cannot be decoded.
         opened: splits read so far, by their names here.
         origin: the data set this one was resampled from.
+        source: digest of all that the source holds, used or not, where the data are private.
     """
 
     card: DataCard
@@ -56,6 +57,7 @@ class Dataset:
     left_out: int = 0
     opened: set[str] = field(default_factory=set)
     origin: Dataset | None = None
+    source: str = ""
 
     def __post_init__(self) -> None:
         for array in (*self.splits.values(), self.labels, self.unit_of):

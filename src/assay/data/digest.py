@@ -40,6 +40,15 @@ def content_digest(table: pa.Table, schema: Schema) -> str:
     return state.hexdigest()
 
 
+def source_digest(table: pa.Table) -> str:
+    """Hex SHA-256 of all columns that there are, used or not, in the order of their names."""
+    state = hashlib.sha256(table.num_rows.to_bytes(8, "big"))
+    for name in sorted(table.column_names):
+        state.update(b"\x00" + name.encode() + b"\x00")
+        _update(state, table.column(name))
+    return state.hexdigest()
+
+
 def _update(state: hashlib._Hash, column: pa.ChunkedArray) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -14,7 +14,7 @@ from assay.data import roles
 from assay.data.columns import check_known, dense, is_string, names_of, numbers, plain, truths
 from assay.data.config import SPLIT_NAMES, DataConfig
 from assay.data.dataset import Dataset
-from assay.data.digest import content_digest
+from assay.data.digest import content_digest, source_digest
 from assay.data.images import check_pictures, decodable
 from assay.data.schema import Column, Schema, infer
 from assay.data.source import Source
@@ -38,6 +38,7 @@ def load(config: DataConfig, base: Path, task: Task | None = None) -> Dataset:
     where = f"data {card.name}" if sample is not None else str(config.path)
     if card.label is None:
         raise LoadError("there is no label column", where=where, mend="name it with 'label:'")
+    whole = source_digest(source.table) if card.private else ""
     known = roles.overrides(config, source, card.label, where)
     schema, inferred = infer(source.table, known, where)
     roles.check_single(schema)
@@ -86,6 +87,7 @@ def load(config: DataConfig, base: Path, task: Task | None = None) -> Dataset:
         content=content_digest(table, schema),
         inferred=inferred,
         left_out=left_out,
+        source=whole,
     )
 
 

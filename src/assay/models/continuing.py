@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from assay.data.dataset import Dataset
 
 #: claims of how the trunk's weights came about, which another head leaves true
-_HISTORY = ("privacy.*", "federation.*", "transfer.*", "lineage.*")
+_HISTORY = ("privacy.epsilon", "federation.*", "transfer.*", "lineage.*")
 #: claims that the order of its rows leaves true
 _SHAPE = ("size.*", "sparsity.*")
 

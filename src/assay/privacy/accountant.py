@@ -8,6 +8,7 @@ stop at a budget (Feldman and Zrnic 2021, arXiv 2008.11193).
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import lru_cache
@@ -204,6 +205,8 @@ def renyi(events: Sequence[Event], orders: Sequence[float] = ORDERS) -> list[flo
         return [0.0] * len(orders)
     if not _private(key):
         return [math.inf] * len(orders)
+    # orders near 1 may not converge: they then count as infinite, which is no error
+    logging.getLogger("absl").setLevel(logging.ERROR)
     accountant = RdpAccountant(list(orders), _library().NeighboringRelation.ADD_OR_REMOVE_ONE)
     total = [0.0] * len(orders)
     for entry in key:

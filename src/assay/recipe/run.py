@@ -16,6 +16,7 @@ from assay.claims.passport import Passport
 from assay.claims.records import Origin, StageRecord
 from assay.config import dump, dump_part
 from assay.errors import ArtefactError, LoadError, UsageError
+from assay.privacy.naming import digest_of
 from assay.recipe.fit import check_splits
 from assay.recipe.outcome import Run, said, statuses
 from assay.recipe.plan import plan as make_plan
@@ -177,13 +178,14 @@ class _Runner:
 
     def _dataset(self, state: State) -> Dataset:
         dataset = self.recipe.data.load(self.recipe.base, self.recipe.task)
-        if state.data_digest and dataset.digest != state.data_digest:
+        digest = digest_of(dataset)
+        if state.data_digest and digest != state.data_digest:
             raise UsageError(
                 f"the data {dataset.name} have changed since this run began",
                 where=str(self.folder.path),
                 mend="restore them, or start a new run",
             )
-        state.data_digest = dataset.digest
+        state.data_digest = digest
         if dataset.left_out:
             self.progress.say(f"left out: {dataset.left_out:,} rows whose pictures do not decode")
         return dataset
@@ -245,10 +247,10 @@ class _Runner:
                 model=model.card,
                 base=dump(self.recipe.model),
                 data=dataset.card,
-                data_digest=dataset.digest,
+                data_digest=digest_of(dataset),
                 data_config=dump(self.recipe.data),
                 data_base=os.path.relpath(self.recipe.base),
-                reads=self.recipe.model.reads(self.recipe.base),
+                reads=self.recipe.model.reads(self.recipe.base, dataset=dataset),
                 **digest,
             )
         )
@@ -302,6 +304,8 @@ class _Runner:
             files.write_json(self.folder.path / "evidence" / f"{index}-{name}.json", value)
         state.done, state.metrics = index + 1, context.metrics.sync()
         self.folder.write_state(state)
+        for ended in context.ended:
+            ended()
         seconds = round(time.monotonic() - start, 3)
         self.folder.append("timings.jsonl", {"stage": index, "seconds": seconds})
         shutil.rmtree(self.folder.stage_work(index), ignore_errors=True)

@@ -52,7 +52,7 @@ class Calibrate(Stage):
         """Probabilities change: behaviour is void. Parameters and operations of the trunk stay."""
         keeps = ["size.parameters", "sparsity.*", "transfer.*", "lineage.*"]
         if not context.data.private:
-            keeps.append("privacy.*")
+            keeps.append("privacy.epsilon")
         return Effects(
             keeps=tuple(keeps),
             reads=(

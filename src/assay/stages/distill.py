@@ -92,6 +92,8 @@ class Distill(TrainingStage):
             keeps = plain.keeps
             if private:
                 keeps = tuple(k for k in keeps if not fnmatchcase("privacy.epsilon", k))
+            notes = (*plain.notes, *notes)
+            adds = (*plain.adds, *adds)
             return plain.model_copy(update={"adds": adds, "keeps": keeps, "notes": notes})
         here = self._with_student(context)
         plain = super().effects(here)
@@ -101,13 +103,19 @@ class Distill(TrainingStage):
         new = tuple(s for s in here.structures if s not in context.structures and s != "head")
         return plain.model_copy(
             update={
-                "adds": adds,
-                "keeps": tuple(k for k in kept if k.startswith(("privacy.", "lineage."))),
+                "adds": (*plain.adds, *adds),
+                "keeps": tuple(
+                    k for k in kept if k == "privacy.epsilon" or k.startswith("lineage.")
+                ),
                 "reads": (*self.student.reads(Path.cwd()), *plain.reads),
                 "moves": f"{plain.moves} of the student {here.model.name}",
                 "structure_adds": (*new, *plain.structure_adds),
                 "structure_removes": gone,
-                "notes": (f"the student {here.model.name} takes the model's place", *notes),
+                "notes": (
+                    *plain.notes,
+                    f"the student {here.model.name} takes the model's place",
+                    *notes,
+                ),
                 "model": here.model,
             }
         )
@@ -153,11 +161,16 @@ class Distill(TrainingStage):
         )
         here = replace(context, plan=plan)
         trained = train(self, student, here, known)
-        self.measure(trained, context)
+        self._name_teacher(context)
+        self.account(model, context)
         return trained
 
     def measure(self, model: Model, context: RunContext) -> None:
         """Name the teacher by the last line of its passport, as it lies in its folder."""
+        super().measure(model, context)
+        self._name_teacher(context)
+
+    def _name_teacher(self, context: RunContext) -> None:
         if self.teacher == _CURRENT:
             return
         from assay.claims.passport import Passport

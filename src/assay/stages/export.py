@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: claims of what the network does and weighs, which stay true when both files do the same
 _BEHAVIOUR = ("quality.*", "calibration.*", "conformal.*", "fairness.*", "size.*", "sparsity.*")
 #: claims of how the weights came about: they are not touched
-_HISTORY = ("privacy.*", "federation.*", "transfer.*", "lineage.*")
+_HISTORY = ("privacy.epsilon", "federation.*", "transfer.*", "lineage.*")
 
 
 @register("stage", "export")

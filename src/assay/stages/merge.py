@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from assay.training.context import RunContext
 
 #: claims of how the weights came about; what is computed from weights alone spends no privacy
-_HISTORY = ("privacy.*", "federation.*", "transfer.*", "lineage.*")
+_HISTORY = ("privacy.epsilon", "federation.*", "transfer.*", "lineage.*")
 
 
 @register("stage", "merge")

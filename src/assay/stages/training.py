@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from assay import registry
-from assay.claims import Capabilities, Effects, Estimate, PlanContext, Read
+from assay.claims import Capabilities, Claim, Effects, Estimate, PlanContext, Read
+from assay.claims.claim import Status
 from assay.config import Config, PartField, build_part
-from assay.stages.base import Stage
+from assay.stages.base import Stage, close
 from assay.training.checking import check_step
 
 if TYPE_CHECKING:
     from assay.models.model import Model
     from assay.training.context import RunContext
 
+#: the kind of claim that private steps leave
+EPSILON = "privacy.epsilon"
 #: floating-point operations a second that one core is assumed to do, for estimates before a build
 _FLOPS = 4.0e10
 
@@ -111,7 +114,11 @@ class TrainingStage(Stage):
     def effects(self, context: PlanContext) -> Effects:
         """Training changes the function: behaviour is void. It keeps what it provably keeps."""
         steering = [n for n, p in self.parts() if _observes(p)]
-        reads = [Read(split="train", influences=("weights",), why="gradient steps")]
+        private = self.private
+        why = "private gradient steps" if private else "gradient steps"
+        reads = [Read(split="train", influences=("weights",), why=why, private=private)]
+        if context.data.private:
+            reads.append(Read(split="train", influences=("report",), why="training losses"))
         reads += [
             Read(split="train", influences=("weights",), why=f"{n}: {why}")
             for n, p in self.parts()
@@ -128,13 +135,26 @@ class TrainingStage(Stage):
         if "mask" in context.structures and not added:
             keeps.append("sparsity.*")
         if not context.data.private:
-            keeps.append("privacy.*")
+            keeps.append(EPSILON)
         return Effects(
+            adds=(EPSILON,) if private and context.data.private else (),
             keeps=tuple(keeps),
             reads=tuple(reads),
             moves=self.parameters.describe(),
             structure_adds=added,
+            notes=self._notes(context),
         )
+
+    @property
+    def private(self) -> bool:
+        """Whether the training rows are read through a private mechanism."""
+        return any(part.private for part in self.step)
+
+    def _notes(self, context: PlanContext) -> tuple[str, ...]:
+        if self.private and not context.data.private:
+            name = context.data.name
+            return (f"{name} is not marked private (private: true): no epsilon is claimed",)
+        return ()
 
     def lasting(self, steps: int, rows: int) -> Self:
         """With so many whole epochs more that `rows` training rows give at least `steps` steps."""
@@ -164,7 +184,48 @@ class TrainingStage(Stage):
         """The one loop."""
         from assay.training.loop import train
 
-        return train(self, model, context)
+        after = train(self, model, context)
+        self.account(model, context)
+        return after
+
+    def account(self, model: Model, context: RunContext) -> None:
+        """State what all private readings of the data cost by now, this stage's included.
+
+        Args:
+            model: the model that came in, with its passport.
+            context: of the stage, which recorded what it used.
+        """
+        if not (self.private and context.plan.data.private):
+            return
+        from assay.privacy.composition import accounts, claim_of
+
+        reads = self.effects(context.plan).reads
+        found = accounts(model.passport, stage=self.part_name, used=context.used, reads=reads)
+        account = found[context.dataset.name]
+        claim = claim_of(account)
+        if claim is not None:
+            context.claim(claim)
+        elif account.leaks:
+            context.progress.say(f"no epsilon is claimed: {account.leaks[0]} was not charged")
+
+    def measure(self, model: Model, context: RunContext) -> None:
+        """Compose anew what the passport recorded as used."""
+        from assay.privacy.composition import accounts, claim_of
+
+        if "private" not in context.used:
+            return
+        account = accounts(model.passport).get(context.plan.data.name)
+        claim = claim_of(account) if account is not None else None
+        if claim is not None:
+            context.claim(claim)
+
+    def agrees(self, claim: Claim, again: Claim) -> Status:
+        """An epsilon is the same to a thousandth; one that is none fails."""
+        if claim.kind != EPSILON:
+            return super().agrees(claim, again)
+        if claim.value is None or again.value is None:
+            return "fails"
+        return "holds" if close(claim.value, again.value, 1e-3, 1e-3) else "fails"
 
 
 def _examples(kind: str) -> list[Any]:

@@ -154,6 +154,10 @@ class RunContext:
         retrain: makes the model that the stages before this one make of another data set
             (resampling audits, transfer curves, shadow models).
         tuning: folder of the timing cache, None to not keep timings.
+        claims: what the stage claims.
+        evidence: what it keeps for the report.
+        used: what it recorded as used.
+        ended: called once the stage's model and record are safely on the disk.
     """
 
     dataset: Dataset
@@ -171,6 +175,7 @@ class RunContext:
     claims: list[Claim] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
     used: dict[str, Any] = field(default_factory=dict)
+    ended: list[Callable[[], None]] = field(default_factory=list)
 
     @property
     def task(self) -> Any:

@@ -39,6 +39,7 @@ from assay.training.checkpoint import Checkpoints
 from assay.training.meter import Meter
 from assay.training.mixing import losses_of
 from assay.training.parts import MODEL, Answers, Call, Setup
+from assay.training.sources import LogicalSource
 from assay.training.teachers import record as record_teachers
 from assay.training.tuning import attention_of, use_attention
 
@@ -74,9 +75,11 @@ class Job:
         self._dropout = preparing.set_dropout(self.model.network, settings.get("dropout"))
         known = {"current": model, **(teachers or {})}
         self.setup = Setup(self.model, self.networks, context, teachers=known)
-        self.source = preparing.source(stage, self.setup)
         accumulate = settings.get("accumulate")
-        self._accumulate = accumulate.batches if accumulate is not None else 1
+        together = accumulate.batches if accumulate is not None else 1
+        self.source, rows = preparing.source(stage, self.setup, together)
+        self.setup.source = self.source
+        self._accumulate = 1 if isinstance(self.source, LogicalSource) else together
         self.steps_per_epoch = -(-self.source.steps_per_epoch // self._accumulate)
         self.total_steps = max(1, math.ceil(stage.epochs * self.steps_per_epoch))
         self.setup.total_steps = self.total_steps
@@ -90,7 +93,7 @@ class Job:
         use_attention(self.model.network, self.kernel.attention)
         for player in self.players.values():
             player.attach(self.kernel.channels_last)
-        self.feeder = preparing.feeder(stage, self.model, context, moving, self.kernel, self.source)
+        self.feeder = preparing.feeder(stage, self.model, context, moving, self.kernel, rows)
         self._terms = [(term, term.init(self.setup)) for term in stage.objective]
         self._watched = {name for term in stage.objective for name in term.watch(self.setup)}
         read = {k: v for t in stage.objective for k, v in t.lineage(self.setup).items()}
@@ -124,16 +127,20 @@ class Job:
         metrics: dict[str, float] = {}
         for player in self.players.values():
             player.flat.zero_grad()
+        self._engine.begin(self.steps_done, self._flats)
         for index, batch in enumerate(batches):
             torch.default_generator.manual_seed(
                 (self._base_seed + self.steps_done * self._accumulate + index) % (1 << 62)
             )
-            losses, logged = self.objective(self.augmented(batch, index), training=True)
+            shown = self.augmented(batch, index)
+            with self._engine.watching(shown):
+                losses, logged = self.objective(shown, training=True)
             for name, loss in self._engine.backward(losses, rows, self._flats).items():
                 key = "loss" if name == MODEL else f"loss.{name}"
                 metrics[key] = metrics.get(key, 0.0) + float(loss)
             for name, value in logged.items():
                 metrics[name] = metrics.get(name, 0.0) + float(value) / len(batches)
+        metrics.update(self._engine.finish(self._flats))
         rate = 0.0
         for player in self.players.values():
             rate, more = player.update(self.steps_done, self.total_steps)
@@ -145,6 +152,9 @@ class Job:
         self._maybe_checkpoint()
 
     def _next_batches(self) -> list[Batch]:
+        if isinstance(self.source, LogicalSource):
+            batches, self.state = self.source.logical(self.state, self.model)
+            return batches
         batches = []
         for _ in range(self._accumulate):
             epoch = self.state.get("epoch")
@@ -319,8 +329,7 @@ class Job:
             self.context.metrics.cut(self.context.metrics.start)
             return
         saving.restore(self, found)
-        done, total = self.steps_done, self.total_steps
-        self.context.progress.say(f"resumed at step {done} of {total}")
+        self.context.progress.say(f"resumed at step {self.steps_done} of {self.total_steps}")
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -344,6 +353,7 @@ class Job:
             batch=self.stage.batch * self._accumulate,
             rows=self.context.dataset.size("train"),
             moving=self.players[MODEL].size,
+            **self._engine.facts(self.steps_done),
         )
         # what is measured later is computed as a freshly loaded network computes it
         use_attention(self.model.network, self._attention)

@@ -1,7 +1,7 @@
 """The parts of the four columns: what is learnt, which parameters move, how a step is taken, where.
 
-Each part is a frozen, registered config. Its state is explicit: `init` makes it, `update` is
-handed it, the loop saves it. Parts never import each other.
+Each part is a frozen, registered config. Its state is explicit: `init` makes it, `update` gets it,
+the loop saves it. Parts never import each other.
 
 Shapes: C clients (1 locally), P moving parameters of a player, N rows of a batch, U privacy units.
 """
@@ -38,8 +38,8 @@ class Setup:
         context: the run's context (data, task, seeds, `bounded_sum`).
         total_steps: optimiser steps the stage will take.
         steps_per_epoch: optimiser steps in one epoch.
-        teachers: models to learn from by name (`current`: the one that came into the stage);
-            see `assay.training.teachers`.
+        teachers: models to learn from by name, see `assay.training.teachers`.
+        source: where batches come from.
     """
 
     model: Model
@@ -48,6 +48,7 @@ class Setup:
     total_steps: int = 0
     steps_per_epoch: int = 0
     teachers: dict[str, Model] = field(default_factory=dict)
+    source: Any = None
 
 
 @dataclass
@@ -187,11 +188,23 @@ class StepPart(Config):
     """
 
     slot: ClassVar[Slot] = "setting"
+    #: the training rows are read through a private mechanism, which is charged
+    private: ClassVar[bool] = False
 
     @classmethod
     def examples(cls) -> list[Self]:
         """Canonical settings, swept by the composition matrix."""
         return [cls()]
+
+    def source(self, setup: Setup, rows: Any, batches: int) -> Any:
+        """Where batches come from, if this brick draws them in its own way; else None.
+
+        Args:
+            setup: of the stage.
+            rows: the source without it.
+            batches: how many of its batches make a step.
+        """
+        return None
 
     def engine(self, setup: Setup) -> Any:
         """How gradients are computed, if this brick needs its own way (an `Engine`); else None."""

@@ -45,10 +45,22 @@ def set_dropout(network: nn.Module, part: Any) -> list[tuple[nn.modules.dropout.
     return found
 
 
-def source(stage: Answers, setup: Setup) -> Source:
-    """Where batches come from: a term's own source, else the training rows."""
+def source(stage: Answers, setup: Setup, batches: int) -> tuple[Source, Source]:
+    """Where batches come from: a term's own source, else the training rows; and how a step part
+    draws from it, where one has its own way.
+
+    Args:
+        stage: with its parts.
+        setup: of the stage.
+        batches: batches a step.
+
+    Returns:
+        What the steps take, and what it is drawn from (mostly the same).
+    """
     own = [found for term in stage.objective if (found := term.source(setup)) is not None]
-    return own[0] if own else row_source(stage, setup.model, setup.context)
+    plain = own[0] if own else row_source(stage, setup.model, setup.context)
+    drawn = [got for p in stage.step if (got := p.source(setup, plain, batches)) is not None]
+    return (drawn[0] if drawn else plain), plain
 
 
 def row_source(stage: Answers, model: Model, context: RunContext) -> RowSource:

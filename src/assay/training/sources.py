@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,15 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class LogicalSource(Protocol):
+    """A source whose steps have as many batches as it decides, perhaps none."""
+
+    def logical(self, state: State, model: Any) -> tuple[list[Batch], State]:
+        """All batches of the next step, and the state after it."""
+        ...
+
+
 class RowSource:
     """Every row once an epoch, shuffled anew each epoch; rows of like length share a batch.
 
@@ -68,9 +77,9 @@ class RowSource:
         self.targets = torch.from_numpy(np.ascontiguousarray(targets))
         n = len(targets)
         self.weights = torch.ones(n) if weights is None else torch.from_numpy(weights)
-        self._units = units
+        self.units = units
         self._one_row_a_unit = len(np.unique(units)) == n
-        self._lengths = encoded.lengths() if encoded.offsets is not None else None
+        self.lengths = encoded.lengths() if encoded.offsets is not None else None
         self._dense = (
             {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in encoded.arrays.items()}
             if encoded.offsets is None
@@ -112,7 +121,7 @@ class RowSource:
         if self._one_row_a_unit:
             units, count = self._range[:n] if n <= self.batch else torch.arange(n), n
         else:
-            _, inverse = np.unique(self._units[rows.numpy()], return_inverse=True)
+            _, inverse = np.unique(self.units[rows.numpy()], return_inverse=True)
             units = torch.from_numpy(inverse.astype(np.int64))
             count = int(units.max()) + 1
         even = not self._weighted and n <= self.batch
@@ -137,12 +146,12 @@ class RowSource:
         if self._order is None or self._order[0] != epoch:
             rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
             order = rng.permutation(len(self.targets))
-            if self._lengths is None:
+            if self.lengths is None:
                 batches = self._cut(order)
             else:
                 chunks = self._bucketed(order, rng)
                 batches = [batch for chunk in chunks for batch in self._cut(chunk)]
-            if self._lengths is not None:
+            if self.lengths is not None:
                 # full batches only are shuffled: a short last batch among the first ones would
                 # weigh its few rows as much as a full one while the rate is highest
                 full = [b for b in batches if len(b) == self.batch]
@@ -158,10 +167,10 @@ class RowSource:
     def _bucketed(
         self, order: npt.NDArray[np.int64], rng: np.random.Generator
     ) -> list[npt.NDArray[np.int64]]:
-        assert self._lengths is not None
+        assert self.lengths is not None
         # at least two such pieces, or few rows would meet the same neighbours in every epoch
         size = self.batch * max(1, min(MEGA, self.steps_per_epoch // 2))
         return [
-            piece[np.argsort(self._lengths[piece], kind="stable")]
+            piece[np.argsort(self.lengths[piece], kind="stable")]
             for piece in (order[i : i + size] for i in range(0, len(order), size))
         ]

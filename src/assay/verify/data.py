@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from assay.claims.records import Origin
 from assay.config import build
 from assay.errors import AssayError, LoadError
+from assay.privacy.naming import digest_of
 
 if TYPE_CHECKING:
     from assay.data.dataset import Dataset
@@ -85,11 +86,12 @@ def bases_of(origin: Origin, folder: Path, path: str | None) -> list[Path]:
 
 
 def _checked(dataset: Dataset, origin: Origin) -> Dataset | Absent:
-    if dataset.digest != origin.data_digest:
+    digest = digest_of(dataset)
+    if digest != origin.data_digest:
         return Absent(
             origin.data,
             "the data have changed since the run: their digest is "
-            f"{dataset.digest[:16]}, the run recorded {origin.data_digest[:16]}",
+            f"{digest[:16]}, the run recorded {origin.data_digest[:16]}",
         )
     if dataset.card.name != origin.data.name:  # opened from a file of another name
         dataset = dataset.with_splits(dataset.splits, name=origin.data.name)

@@ -9,7 +9,6 @@ arXiv 2210.00038; ghost norms: Li et al. 2022, arXiv 2110.05679).
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,8 @@ from torch import nn
 from assay.errors import UsageError
 from assay.training.batches import Batch
 from assay.training.bookkeeping.groups import Grouping
-from assay.training.bookkeeping.uses import KEEP, Matrix, Use
+from assay.training.bookkeeping.matrix import Matrix
+from assay.training.bookkeeping.uses import KEEP, Use
 from assay.training.bookkeeping.watch import Moving, Watch
 from assay.training.flat import Flat
 
@@ -64,7 +64,10 @@ class BookKeeping:
         support: parameter -> where it may be other than zero.
         methods: (parameter, role) -> how its norms are computed; what is missing is guessed.
         odd: parameters that are used in ways that are not known: their units go one by one.
-        norms: of the last backward pass, player -> `[U]`; for tests and timings.
+        norms: of the last backward pass, player -> `[U]`.
+        keep_squares: keep those of each parameter in `squares`.
+        squares: parameter -> squared norms `[U]` in the last backward pass.
+        pool: memory that is used again in every step.
     """
 
     moving: Moving
@@ -73,6 +76,8 @@ class BookKeeping:
     methods: dict[str, str] = field(default_factory=dict)
     odd: frozenset[str] = frozenset()
     norms: dict[str, Tensor] = field(default_factory=dict)
+    keep_squares: bool = False
+    squares: dict[str, Tensor] = field(default_factory=dict)
     pool: dict[Any, Tensor] = field(default_factory=dict, repr=False)
     _watch: Watch | None = None
     _batch: Batch | None = None
@@ -86,7 +91,11 @@ class BookKeeping:
             yield
 
     def backward(
-        self, losses: Mapping[str, Tensor], rows: int, flats: Mapping[str, Flat]
+        self,
+        losses: Mapping[str, Tensor],
+        rows: int,
+        flats: Mapping[str, Flat],
+        share: float = 1.0,
     ) -> dict[str, Tensor]:
         """Add each player's clipped sum to its `grads`; nothing is divided by `rows`.
 
@@ -94,6 +103,7 @@ class BookKeeping:
             losses: player -> losses of privacy units `[U]`.
             rows: not used: private sums are divided by what is expected, not by what came.
             flats: player -> its buffers.
+            share: share of the bound that each player has.
 
         Returns:
             Player -> mean loss of the units, detached.
@@ -114,7 +124,6 @@ class BookKeeping:
                 mend="let the network compute the same in every step",
             )
         grouping = Grouping.of_batch(batch)
-        share = 1 / math.sqrt(len(losses))
         players = list(losses)
         for i, player in enumerate(players):
             last = i + 1 == len(players)
@@ -147,7 +156,10 @@ class BookKeeping:
         with torch.no_grad():
             for name in mine:
                 if name not in odd:
-                    squares += self._squares(name, table.get(name, []), grouping)
+                    part = self._squares(name, table.get(name, []), grouping)
+                    squares += part
+                    if self.keep_squares:
+                        self.squares[name] = part + squares.new_zeros(grouping.units)
         if odd:
             squares += self._odd_squares(losses, odd, table, grouping)
         with torch.no_grad():
@@ -253,7 +265,10 @@ class BookKeeping:
                 return grad
 
             with torch.enable_grad():
-                total += self._built(name, table.get(name, []), grouping, alone).detach()
+                part = self._built(name, table.get(name, []), grouping, alone).detach()
+            total += part
+            if self.keep_squares:
+                self.squares[name] = part
         return total
 
 

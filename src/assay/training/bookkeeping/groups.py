@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from assay.training.batches import Batch
-from assay.training.bookkeeping.uses import Conv, Embedding, Linear, Matrix, Transposed, Use
+from assay.training.bookkeeping.matrix import Conv, Linear, Matrix, Transposed
+from assay.training.bookkeeping.uses import Embedding, Use
 
 Tensor = torch.Tensor
 

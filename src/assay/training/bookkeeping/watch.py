@@ -20,15 +20,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from assay.errors import UsageError
-from assay.training.bookkeeping.uses import (
-    Conv,
-    Elementwise,
-    Embedding,
-    Linear,
-    Norm,
-    Transposed,
-    Use,
-)
+from assay.training.bookkeeping.matrix import Conv, Linear, Transposed
+from assay.training.bookkeeping.uses import Elementwise, Embedding, Norm, Use
 
 Tensor = torch.Tensor
 Args = tuple[Any, ...]
@@ -91,11 +84,11 @@ class _First(torch.autograd.Function):
     """An operation on data alone: its output has a gradient, and may be changed in place."""
 
     @staticmethod
-    def forward(ctx: Any, start: Tensor, make: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, start: Tensor, make: Callable[[], Tensor]) -> Tensor:
         return make()
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None]:
         return None, None
 
 
@@ -112,7 +105,7 @@ class Watch(TorchFunctionMode):
     """
 
     def __init__(self, moving: Moving, rows: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.moving, self.n = moving, rows
         self.uses: list[Use] = []
         self.odd: dict[str, str] = {}
@@ -282,6 +275,8 @@ def _layer_norm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | Non
     order = ("input", "normalized_shape", "weight", "bias", "eps")
     given = _bind(order, args, kwargs)
     x, shape, weight, bias = (given.get(k) for k in order[:4])
+    assert isinstance(x, Tensor)
+    assert shape is not None
     if x.shape[0] != watch.n or x.dim() <= len(shape) or watch.is_moving(x):
         return None
     more = {"eps": given["eps"]} if "eps" in given else {}
@@ -297,6 +292,7 @@ def _group_norm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | Non
     order = ("input", "num_groups", "weight", "bias", "eps")
     given = _bind(order, args, kwargs)
     x, groups, weight, bias = (given.get(k) for k in order[:4])
+    assert isinstance(x, Tensor)
     if x.shape[0] != watch.n or watch.is_moving(x):
         return None
     more = {"eps": given["eps"]} if "eps" in given else {}

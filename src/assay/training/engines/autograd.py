@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 import torch
 
+from assay.training.batches import Batch
 from assay.training.flat import Flat
 
 
 class Engine(Protocol):
-    """Computes gradients and nothing else. Every engine equals `Autograd` to 1e-5."""
+    """Computes gradients and nothing else. Every engine equals `Autograd` to 1e-5, before whatever
+    a private one does to bound and hide the part that each unit has in them.
+
+    In each step: `begin`; for each micro-batch the objective within `watching`, then `backward`;
+    `finish`. `facts` at the end.
+    """
+
+    def begin(self, step: int, flats: Mapping[str, Flat]) -> None:
+        """A step begins; gradients are nought."""
+        ...
+
+    def watching(self, batch: Batch) -> AbstractContextManager[None]:
+        """Within it, the losses of a micro-batch are computed."""
+        ...
 
     def backward(
         self, losses: Mapping[str, torch.Tensor], rows: int, flats: Mapping[str, Flat]
@@ -28,9 +43,32 @@ class Engine(Protocol):
         """
         ...
 
+    def finish(self, flats: Mapping[str, Flat]) -> dict[str, float]:
+        """All micro-batches are there: complete the gradients; returns scalars to log."""
+        ...
+
+    def facts(self, steps: int) -> dict[str, Any]:
+        """What the stage's record should hold, after so many steps."""
+        ...
+
 
 class Autograd:
     """One backward pass for all units together."""
+
+    def begin(self, step: int, flats: Mapping[str, Flat]) -> None:
+        """See `Engine.begin`."""
+
+    def watching(self, batch: Batch) -> AbstractContextManager[None]:
+        """See `Engine.watching`."""
+        return nullcontext()
+
+    def finish(self, flats: Mapping[str, Flat]) -> dict[str, float]:
+        """See `Engine.finish`."""
+        return {}
+
+    def facts(self, steps: int) -> dict[str, Any]:
+        """See `Engine.facts`."""
+        return {}
 
     def backward(
         self, losses: Mapping[str, torch.Tensor], rows: int, flats: Mapping[str, Flat]

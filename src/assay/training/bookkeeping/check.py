@@ -1,0 +1,177 @@
+"""Before a private stage, on synthetic inputs: is every unit's gradient its own and exact, and
+which way of computing norms is fastest for each layer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import nn
+
+from assay.errors import UsageError
+from assay.training.batches import Batch
+from assay.training.bookkeeping.engine import BookKeeping
+from assay.training.bookkeeping.matrix import Matrix
+from assay.training.bookkeeping.uses import Use
+from assay.training.bookkeeping.watch import Watch
+
+Tensor = torch.Tensor
+Inputs = dict[str, Tensor]
+#: how far norms in a batch may be from those of rows alone
+_TOLERANCE = 1e-3
+_MODEL = "model"
+
+
+@contextlib.contextmanager
+def _still(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode, gradients kept aside, the generator where it was."""
+    modes = [(m, m.training) for m in network.modules()]
+    grads = [(p, p.grad) for p in network.parameters()]
+    network.eval()
+    for parameter, _ in grads:
+        parameter.grad = None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, grad in grads:
+            parameter.grad = grad
+
+
+def batch_of(inputs: Inputs) -> Batch:
+    """A batch of synthetic rows, each a unit."""
+    n = len(next(iter(inputs.values())))
+    span = torch.arange(n)
+    return Batch(inputs, torch.zeros(n), torch.ones(n), span, span, n, plain=True)
+
+
+def losses_of(network: nn.Module, inputs: Inputs) -> Tensor:
+    """A loss for each row that every output takes part in, `[N]`."""
+    out: Tensor = network(**inputs)
+    weights = torch.linspace(1.0, 2.0, out[0].numel(), dtype=out.dtype)
+    return (out.flatten(1) * weights).sum(1).tanh() + out.flatten(1).square().mean(1)
+
+
+def check(books: BookKeeping, network: nn.Module, inputs: Inputs) -> frozenset[str]:
+    """Hold the norms of rows in a batch against those of each row alone.
+
+    Args:
+        books: with the moving parameters.
+        network: the network.
+        inputs: at least two synthetic rows.
+
+    Returns:
+        Names of the parameters whose units have to go one by one.
+
+    Raises:
+        UsageError: a row's gradient is not its own in a batch, or is not found exactly; names the
+            module.
+    """
+    mine = {n: p for n, p in books.moving.parameters.items() if n.startswith(f"{_MODEL}:")}
+    batch = batch_of(inputs)
+    with _still(network):
+        alone = _alone(network, inputs, mine)
+        watch = Watch(books.moving, len(batch))
+        with watch:
+            losses = losses_of(network, inputs)
+        hidden = _unseen(losses, mine, set(watch.odd))
+        trial = BookKeeping(
+            books.moving, books.clip, odd=frozenset(watch.odd) | hidden, keep_squares=True
+        )
+        with trial.watching(batch):
+            losses = losses_of(network, inputs)
+        trial.backward({_MODEL: losses}, len(batch), {})
+    for name, expected in alone.items():
+        got = trial.squares.get(name, torch.zeros(len(batch))).sqrt()
+        scale = expected.max().clamp_min(1e-6)
+        if float((got - expected).abs().max() / scale) > _TOLERANCE:
+            raise UsageError(
+                "the gradient of a row depends on the other rows of its batch, or is not found",
+                where=f"module {name.partition(':')[2].rpartition('.')[0] or 'network'}",
+                mend="let this module not move, or replace it with one that treats rows alone",
+            )
+    return trial.odd
+
+
+def _alone(
+    network: nn.Module, inputs: Inputs, parameters: dict[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Norm of each row's gradient, the row alone in its batch: parameter -> `[N]`."""
+    n = len(next(iter(inputs.values())))
+    found = {name: torch.zeros(n) for name in parameters}
+    for row in range(n):
+        losses = losses_of(network, {k: v[row : row + 1] for k, v in inputs.items()})
+        grads: Sequence[Tensor | None] = torch.autograd.grad(
+            losses.sum(), list(parameters.values()), allow_unused=True
+        )
+        for name, grad in zip(parameters, grads, strict=True):
+            if grad is not None:
+                found[name][row] = grad.norm()
+    return found
+
+
+def _unseen(losses: Tensor, parameters: dict[str, nn.Parameter], odd: set[str]) -> frozenset[str]:
+    """Parameters that the graph reaches although no use of theirs was seen (code in C++)."""
+    rest = {n: p for n, p in parameters.items() if n not in odd}
+    if not rest:
+        return frozenset()
+    grads: Sequence[Tensor | None] = torch.autograd.grad(
+        losses.sum(), list(rest.values()), allow_unused=True
+    )
+    return frozenset(n for n, g in zip(rest, grads, strict=True) if g is not None)
+
+
+def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, str]:
+    """The fastest way for each weight, by timing norm and clipped sum together.
+
+    Args:
+        books: with the moving parameters.
+        network: the network.
+        inputs: synthetic rows, as many as go through the network at once.
+
+    Returns:
+        Parameter -> way, for those that have a choice.
+    """
+    batch = batch_of(inputs)
+    chosen: dict[str, str] = {}
+    seen: dict[tuple[object, ...], str] = {}
+    with _still(network):
+        watch = Watch(books.moving, len(batch))
+        with watch:
+            losses = losses_of(network, inputs)
+        uses = [use for use in watch.uses if isinstance(use, Matrix)]
+        if not uses:
+            return {}
+        grads: Sequence[Tensor | None] = torch.autograd.grad(
+            losses.sum(), [u.edge for u in uses], allow_unused=True
+        )
+        factors = torch.full((len(batch),), 0.5)
+        with torch.no_grad():
+            for use, grad in zip(uses, grads, strict=True):
+                name = use.names.get("weight")
+                if grad is None or name is None or name in books.odd or name in chosen:
+                    continue
+                use.grad, use.pool = grad, {}
+                ways = use.methods("weight")
+                like = (type(use), tuple(use.shapes["weight"]), tuple(grad.shape))
+                if len(ways) > 1 and like not in seen:
+                    seen[like] = min(ways, key=lambda way: _seconds(use, way, factors))
+                chosen[name] = seen.get(like, ways[0])
+    return chosen
+
+
+def _seconds(use: Use, way: str, factors: Tensor) -> float:
+    """Seconds of a norm and a clipped sum, the better of three."""
+    total = torch.zeros(use.shapes["weight"])
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        use.squares("weight", way, {})
+        use.add("weight", factors, total, {})
+        best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,87 @@
+"""Private steps: DP-SGD."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from assay.claims import Capabilities, PlanContext
+from assay.registry import register
+from assay.training.parts import Setting, Setup
+
+#: rows that go through the network at once, by default
+_PIECE = {"text": 32}
+_PIECE_ELSE = 256
+
+
+@register("step", "private")
+class Private(Setting):
+    """Differentially private steps (Abadi et al. 2016, arXiv 1607.00133).
+
+    Each step takes every privacy unit with the same probability (Poisson sampling), sums the
+    gradients of each unit's rows, bounds the norm of that sum, adds the sums and Gaussian noise,
+    and divides by the number of units expected. The stage's `batch`, times `accumulate`, is that
+    number; batches have any size, also none.
+
+    Attributes:
+        epsilon: what all steps of the stage may cost together at `delta`; the noise follows.
+        delta: in (0, 1); well below 1 over the number of units.
+        noise_multiplier: standard deviation of the noise over the bound, instead of `epsilon`.
+        clip: the bound, an L2 norm; or `auto`: every unit's gradient is scaled to norm 1 (Bu et
+            al. 2022, arXiv 2206.07136).
+        rows_per_unit: rows of a unit that a step takes at most, chosen anew each time.
+        piece: rows that go through the network at once (default: 256; of texts 32).
+        insecure_seed: draw sampling and noise from this number: anyone who knows it can take the
+            noise away, so the claim fails. For tests and demonstrations.
+
+    Raises:
+        ValueError: not exactly one of `epsilon` and `noise_multiplier`.
+    """
+
+    shorthand: ClassVar[str | None] = "epsilon"
+    private: ClassVar[bool] = True
+    epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+    noise_multiplier: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    clip: float | Literal["auto"] = 1.0
+    rows_per_unit: int = Field(default=8, ge=1)
+    piece: int | None = Field(default=None, ge=1)
+    insecure_seed: int | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.epsilon is None) == (self.noise_multiplier is None):
+            raise ValueError("give either epsilon or noise_multiplier")
+        if self.clip != "auto" and not 0 < self.clip < float("inf"):
+            raise ValueError("clip is a positive number, or auto")
+        return self
+
+    @classmethod
+    def examples(cls) -> list[Self]:
+        """Canonical settings, swept by the composition matrix."""
+        return [cls(noise_multiplier=0.5, clip=1.0), cls(noise_multiplier=0.5, clip="auto")]
+
+    def capabilities(self, context: PlanContext) -> Capabilities:
+        """Each unit's gradient must be its own, and exact."""
+        return Capabilities(
+            needs=frozenset({"row_independence", "full_precision"}),
+            why={
+                "row_independence": "a unit's loss depends on that unit alone",
+                "full_precision": "norms are bounded in float32",
+            },
+        )
+
+    def source(self, setup: Setup, rows: Any, batches: int) -> Any:
+        """Poisson sampling of units in the place of shuffled rows."""
+        from assay.training.private import sampling
+
+        modality = setup.context.task.modality
+        piece = self.piece or _PIECE.get(modality, _PIECE_ELSE)
+        return sampling(self, setup, rows, batches, piece)
+
+    def engine(self, setup: Setup) -> Any:
+        """Clipped sums and noise."""
+        from assay.training.private import PrivateEngine
+
+        return PrivateEngine.make(self, setup)
