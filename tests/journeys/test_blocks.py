@@ -23,9 +23,14 @@ from assay import Recipe
 Shell = Callable[[str], "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).resolve().parents[2]
 
+SERVER = (
+    "assay site init hospital-2 --epsilon 3 --delta 1e-5 "
+    "--url postgresql+psycopg://owner@db.example/privacy"
+)
 #: blocks that no test runs: page -> what they begin with, and why
 NOT_RUN = {
     ("docs/images.md", "assay data fashion-mnist --fetch"): "downloads a package of the system",
+    ("docs/site.md", SERVER): "needs a server",
 }
 #: pages whose blocks have tests of their own (beside this file)
 ELSEWHERE = {"README.md": {"sh", "python"}, "CONTRIBUTING.md": {"yaml", "python"}}
