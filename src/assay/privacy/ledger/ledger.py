@@ -251,7 +251,8 @@ class Ledger:
     def reserve(self, run: str, request: Request) -> Receipt:
         """Charge a run with all that it will cost; call it before the first row is read.
 
-        Asking again for the same run gives the same receipt and charges nothing.
+        Asking again for the same run gives the same receipt and charges nothing. So a run must
+        be named for its randomness: whoever draws new noise under an old name is not covered.
 
         Args:
             run: its name, unique for this ledger.
