@@ -65,6 +65,13 @@ def test_questions_never_share_noise_and_the_same_run_gets_the_same_answers() ->
     assert len(set(heads)) == len(heads)
 
 
+def test_another_first_question_gets_other_noise() -> None:
+    """A resumed run that asks otherwise must not show the same noise on another sum."""
+    asked = [(2, 1.0), (3, 1.0), (2, 1.5)]
+    heads = [float(door().bounded_sum("a", np.zeros((4, d)), b)[0] / b) for d, b in asked]
+    assert len(set(np.round(heads, 9))) == 3
+
+
 def test_without_a_bound_there_is_no_answer() -> None:
     private = door()
     with pytest.raises(UsageError) as caught:

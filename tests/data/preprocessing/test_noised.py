@@ -208,14 +208,25 @@ def test_without_noise_a_range_holds_all_that_it_can(values: np.ndarray) -> None
     door = Honest()
     if np.isnan(values).all():
         with pytest.raises(UsageError, match="too few"):
-            noised.value_range(door.bounded_sum, "r", "x", values[:, None][:, 0], 1e-6, "data")
+            noised.value_range(door.bounded_sum, "r", "x", values, 1e-6, "data")
         return
     low, high = noised.value_range(door.bounded_sum, "r", "x", values, 1e-6, "data")
     known = np.clip(values[~np.isnan(values)], -(4.0**20), 4.0**20)
     assert low <= known.min() <= known.max() <= high
     tiny = 4.0**-12
-    assert high <= max(4 * known.max(), tiny, known.max() / 4 + tiny)
-    assert low >= min(4 * known.min(), -tiny, known.min() / 4 - tiny)
+    # what is missing adds no bin around 0
+    top, bottom = known.max(), known.min()
+    assert high <= (4 * top if top > 0 else top / 4) + 2 * tiny
+    assert low >= (4 * bottom if bottom < 0 else bottom / 4) - 2 * tiny
+
+
+def test_what_is_missing_is_not_nought() -> None:
+    """Missing values widen no range, and do not stand for a column without any."""
+    ask = Honest().bounded_sum
+    values = np.array([5.0, np.nan, 70.0])
+    assert noised.value_range(ask, "r", "x", values, 1e-6, "data") == (4.0, 256.0)
+    with pytest.raises(UsageError, match="too few"):
+        noised.value_range(ask, "r", "x", values[[1, 1]], 1e-6, "data")
 
 
 def test_a_count_that_the_noise_drowns_gives_the_uniform_spread() -> None:
