@@ -50,7 +50,9 @@ class Use(ABC):
         assert out is not None
         # a view that is changed in place gets another history; what it is a view of keeps its own
         base = out._base if out._is_view() else out
-        if base is None or base.numel() != out.numel() or not out.is_contiguous():
+        # what was computed on data alone has a base without any history
+        whole = base is not None and base.requires_grad and base.numel() == out.numel()
+        if base is None or not whole or not out.is_contiguous():
             base = out = out.clone()
         self.edge, self.output = torch.autograd.graph.get_gradient_edge(base), None
         return out
