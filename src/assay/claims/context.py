@@ -22,6 +22,7 @@ class DataCard(Config):
         sensitive: sensitive columns.
         unit: column of the privacy unit (None: a row).
         private: readings that influence the model are charged.
+        noised: sums over private rows are noised, and charged.
         license: terms under which the data may be used, if known.
         remote: it would be fetched over the network.
     """
@@ -35,6 +36,7 @@ class DataCard(Config):
     sensitive: tuple[str, ...] = ()
     unit: str | None = None
     private: bool = False
+    noised: bool = False
     license: str = "unknown"
     remote: bool = False
 

@@ -42,6 +42,7 @@ class Origin(Config):
         data_config: the recipe's `data:`, dumped; `verify` opens the data with it.
         reads: what building the model read of the data, before the first stage.
         charged: private events of building the model.
+        receipt: what the ledger of the data's owner granted to this run, where it has one.
         data_base: folder that relative paths in `data_config` start from, itself relative to the
             folder in which the run was started (or absolute).
     """
@@ -60,6 +61,7 @@ class Origin(Config):
     data_base: str = "."
     reads: tuple[Read, ...] = ()
     charged: tuple[dict[str, Any], ...] = ()
+    receipt: dict[str, Any] = Field(default_factory=dict)
 
 
 class StageRecord(Config):

@@ -94,6 +94,11 @@ class DataConfig(Config):
         classes: all classes, where they are declared (default: those found in the label column).
         positive: the positive class of two (default: the second of the sorted names).
         private: readings of these data that influence the model are charged.
+        sum_noise: noise multiplier of each sum over private rows that preprocessing or a part asks
+            for (means, counts); without it such sums are plain, and void any epsilon.
+        ledger: the owner's site folder or its ledger's URL (`assay site`): the run reserves its
+            cost there before it reads a row.
+        grant: file of the owner's signed permission, where the ledger's policy wants one.
         drop_missing_label: leave out rows without a label instead of refusing them.
         drop_undecodable: leave out rows whose picture is missing or cannot be decoded instead of
             refusing them; each is decoded once more for it, and `run` says how many they are.
@@ -120,6 +125,9 @@ class DataConfig(Config):
     classes: tuple[str, ...] | None = None
     positive: str | None = None
     private: bool = False
+    sum_noise: float | None = Field(default=None, ge=1 / 64, lt=1e6)
+    ledger: str | None = None
+    grant: str | None = None
     drop_missing_label: bool = False
     drop_undecodable: bool = False
     license: str | None = None
@@ -147,6 +155,10 @@ class DataConfig(Config):
             raise ValueError("which column is to be predicted is not said; give 'label:'")
         if self.classes is not None and len(set(self.classes)) < 2:
             raise ValueError("classes must be two or more different names; list each once")
+        if not self.private:
+            for name in ("sum_noise", "ledger", "grant"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for private data; add 'private: true'")
         return self
 
     def sample(self, where: str = "data.name") -> Sample | None:
@@ -202,6 +214,7 @@ class DataConfig(Config):
                 "sensitive": tuple(dict.fromkeys((*known.sensitive, *self.sensitive))),
                 "unit": self.unit or known.unit,
                 "private": self.private or known.private,
+                "noised": self.sum_noise is not None,
                 "license": self.license or known.license,
             }
         )

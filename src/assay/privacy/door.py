@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -138,3 +138,9 @@ class PrivateDoor:
             )
         )
         return answer
+
+
+def charged(door: object) -> tuple[dict[str, Any], ...]:
+    """What a door has charged so far, as a record keeps it; a plain door charges nothing."""
+    events = getattr(door, "events", ())
+    return tuple(event.model_dump(exclude_none=True) for event in events)

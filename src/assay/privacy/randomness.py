@@ -229,6 +229,14 @@ class Stream:
         )
         return Reader(keyed.digest())
 
+    def derive(self, name: str) -> Self:
+        """A stream of its own for one use, a function of this one's key and the name.
+
+        Nothing that it draws says anything of what this stream, or one of another name, draws. It
+        has no file: destroying it forgets its key in memory only.
+        """
+        return type(self)(self.bytes(f"derive/{name}", 0, KEY_BYTES), insecure=self.insecure)
+
     def bytes(self, purpose: str, step: int, count: int) -> bytes:
         """`count` random bytes."""
         return self.reader("bytes", purpose, step).bytes(count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -13,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from assay import files
 from assay.claims import PlanContext
 from assay.claims.passport import Passport
-from assay.claims.records import Origin, StageRecord
-from assay.config import dump, dump_part
+from assay.claims.records import StageRecord
+from assay.config import dump
 from assay.errors import ArtefactError, LoadError, UsageError
+from assay.privacy.door import charged
 from assay.privacy.naming import digest_of
+from assay.recipe import budget
 from assay.recipe.fit import check_splits
+from assay.recipe.origin import origin_of
 from assay.recipe.outcome import Run, said, statuses
 from assay.recipe.plan import plan as make_plan
 from assay.recipe.state import RunFolder, State, open_folder
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from assay.claims.signing import Signer
     from assay.data.dataset import Dataset
     from assay.models.model import Model
+    from assay.privacy.randomness import Stream
     from assay.recipe.plan import Plan
     from assay.recipe.schema import Recipe
     from assay.training.context import Progress, RunContext
@@ -126,6 +129,8 @@ class _Runner:
         self.threads = threads or default_threads()
         #: what each finished stage really used; training again makes the same choices
         self._used: dict[int, dict[str, Any]] = {}
+        self._receipt: dict[str, Any] = {}
+        self._secret: Stream | None = None
 
     def run(self, started: Callable[[Path], None]) -> Run:
         """All stages that are still to run, the final model, the report."""
@@ -138,6 +143,9 @@ class _Runner:
         torch.set_num_threads(self.threads)
         dataset = self._dataset(state)
         check_splits(self.recipe, self.plan, dataset)
+        if state.done < len(self.recipe.stages):
+            self._secret = budget.secret_of(dataset, self.folder.secret)
+            self._receipt = budget.reserve(self.recipe, dataset, self._secret)
         sizes = {split: dataset.size(split) for split in dataset.splits}
         files.write_json(
             self.folder.path / "plan.json", {**self.plan.as_json(), "split_rows": sizes}
@@ -152,6 +160,8 @@ class _Runner:
                 model = self._stage(index, model, dataset, state)
         if not state.finished:
             self._conclude(state)
+        if self._secret is not None:
+            self._secret.destroy()
         shutil.rmtree(self.folder.path / "checkpoints", ignore_errors=True)
         return self._result()
 
@@ -213,7 +223,9 @@ class _Runner:
                 own = [s.record for s in model.passport.stages() if s.number >= 0]
                 self._used = {record.index: dict(record.used) for record in own}
                 return model
-        model = self._fresh(dataset, self.recipe.seed, "pretrained")
+        asked = budget.questions(self.recipe, dataset)
+        door = budget.door_of(self.recipe, dataset, self._secret, "model", asked)
+        model = self._fresh(dataset, self.recipe.seed, "pretrained", door)
         digest = model.subject()
         if state.model_digest and digest != state.model_digest:
             raise UsageError(
@@ -223,36 +235,15 @@ class _Runner:
             )
         state.model_digest = digest
         inherited = model.passport if model.passport.origin is not None else None
-        return model.with_passport(self._origin(model, dataset, inherited or Passport()))
+        origin = origin_of(self.recipe, model, dataset, self.threads, charged(door), self._receipt)
+        return model.with_passport((inherited or Passport()).append(origin))
 
-    def _fresh(self, dataset: Dataset, seed: int, start: str) -> Model:
+    def _fresh(self, dataset: Dataset, seed: int, start: str, door: Any = None) -> Model:
         from assay.data.door import LocalDoor
 
-        recipe = self.recipe
+        recipe, scratch = self.recipe, start == "scratch"
         return recipe.model.load(
-            recipe.base, recipe.task, dataset, seed, door=LocalDoor(), scratch=start == "scratch"
-        )
-
-    def _origin(self, model: Model, dataset: Dataset, passport: Passport) -> Passport:
-        from assay import __version__
-
-        digest = {"model_digest": model.source_digest} if model.source_digest else {}
-        return passport.append(
-            Origin(
-                recipe=self.recipe.name,
-                assay=__version__,
-                seed=self.recipe.seed,
-                threads=self.threads,
-                task=dump_part(self.recipe.task),
-                model=model.card,
-                base=dump(self.recipe.model),
-                data=dataset.card,
-                data_digest=digest_of(dataset),
-                data_config=dump(self.recipe.data),
-                data_base=os.path.relpath(self.recipe.base),
-                reads=self.recipe.model.reads(self.recipe.base, dataset=dataset),
-                **digest,
-            )
+            recipe.base, recipe.task, dataset, seed, door=door or LocalDoor(), scratch=scratch
         )
 
     # -- a stage ----------------------------------------------------------------------------
@@ -275,6 +266,8 @@ class _Runner:
             folder=self.folder.path,
             metrics=log,
             progress=self.progress,
+            door=budget.door_of(self.recipe, dataset, self._secret, f"stage {index}"),
+            secret=self._secret.derive(f"stage {index}") if self._secret is not None else None,
             retrain=partial(self._retrain, index),
             tuning=tuning_folder(),
         )
@@ -286,6 +279,8 @@ class _Runner:
         context = self._context(index, model, dataset, state)
         effects = stage.effects(context.plan)
         after: Model = stage.run(model, context)
+        if sums := charged(context.door):
+            context.record(charged=list(sums))
         self._used[index] = context.used
         same = after.network is model.network
         before = self.folder.stage_model(index - 1) if index and same else None

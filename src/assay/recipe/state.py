@@ -75,6 +75,11 @@ class RunFolder:
         """Scratch of a stage under way."""
         return self.path / "checkpoints" / f"stage-{index}"
 
+    @property
+    def secret(self) -> Path:
+        """Where the key of the run's private randomness is, while the run lasts."""
+        return self.path / "checkpoints" / "secret"
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder; the lock goes with the process, however it ends.
@@ -124,6 +129,7 @@ class RunFolder:
         if self.begun:
             return
         self.sweep()
+        shutil.rmtree(self.secret.parent, ignore_errors=True)
         for name in (_RECIPE, _PLAN, _ENVIRONMENT, _LOCK):
             with contextlib.suppress(OSError):
                 (self.path / name).unlink()

@@ -177,7 +177,10 @@ def walk(
         effect, estimate, made, found = _ask(stage, context, fits)
         if index == 0 and fits:
             # preprocessing is fitted when the model is built: no stage declares that reading
-            before = recipe.model.reads(recipe.base, recipe.data, recipe.task)
+            before = tuple(
+                read.model_copy(update={"private": start.data.noised})
+                for read in recipe.model.reads(recipe.base, recipe.data, recipe.task)
+            )
             effect = effect.model_copy(update={"reads": (*before, *effect.reads)})
         refusals.extend(found)
         contributions.extend(made)

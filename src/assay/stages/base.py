@@ -47,6 +47,17 @@ class Stage(Config):
         """
         return self
 
+    def charges(self, units: int, data: str, unit: str, noise: float | None) -> list[Any]:
+        """Private events (`assay.privacy.events.Event`) that the stage will cause at most.
+
+        Args:
+            units: privacy units among the training rows.
+            data: keyed digest of the data.
+            unit: the privacy unit.
+            noise: noise multiplier of a sum over private rows; None where sums are plain.
+        """
+        return []
+
     def estimate(self, context: PlanContext) -> Estimate:
         """What the stage will cost, roughly."""
         return Estimate()

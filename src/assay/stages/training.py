@@ -120,7 +120,12 @@ class TrainingStage(Stage):
         if context.data.private:
             reads.append(Read(split="train", influences=("report",), why="training losses"))
         reads += [
-            Read(split="train", influences=("weights",), why=f"{n}: {why}")
+            Read(
+                split="train",
+                influences=("weights",),
+                why=f"{n}: {why}",
+                private=context.data.noised,
+            )
             for n, p in self.parts()
             for why in _sums(p)
         ]
@@ -149,6 +154,23 @@ class TrainingStage(Stage):
     def private(self) -> bool:
         """Whether the training rows are read through a private mechanism."""
         return any(part.private for part in self.step)
+
+    def charges(self, units: int, data: str, unit: str, noise: float | None) -> list[Any]:
+        """See `Stage.charges`: the private steps, and the sums that parts ask for."""
+        from assay.privacy.events import Event
+
+        together = next((p.batches for p in self.step if p.part_name == "accumulate"), 1)
+        found = [
+            part.event(units, self.batch * together, self.epochs, data, unit)
+            for part in self.step
+            if part.private
+        ]
+        asked = sum(len(_sums(part)) for _, part in self.parts())
+        if asked and noise is not None:
+            found.append(
+                Event(noise_multiplier=noise, steps=asked, data=data, unit=unit, what="sums")
+            )
+        return found
 
     def _notes(self, context: PlanContext) -> tuple[str, ...]:
         if self.private and not context.data.private:
@@ -195,10 +217,13 @@ class TrainingStage(Stage):
             model: the model that came in, with its passport.
             context: of the stage, which recorded what it used.
         """
-        if not (self.private and context.plan.data.private):
-            return
+        if not (self.private and context.plan.data.private) or model.passport.origin is None:
+            return  # nothing is claimed of a model that is made for an audit alone
         from assay.privacy.composition import accounts, claim_of
+        from assay.privacy.door import charged
 
+        if sums := charged(context.door):
+            context.record(charged=list(sums))
         reads = self.effects(context.plan).reads
         found = accounts(model.passport, stage=self.part_name, used=context.used, reads=reads)
         account = found[context.dataset.name]

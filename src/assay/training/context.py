@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from assay.data.dataset import Dataset
     from assay.models.model import Model
+    from assay.privacy.randomness import Stream
 
 
 class MetricsLog:
@@ -157,6 +158,8 @@ class RunContext:
         claims: what the stage claims.
         evidence: what it keeps for the report.
         used: what it recorded as used.
+        secret: where private randomness of the stage is drawn from; None: from a key of its own in
+            `work`.
         ended: called once the stage's model and record are safely on the disk.
     """
 
@@ -175,6 +178,7 @@ class RunContext:
     claims: list[Claim] = field(default_factory=list)
     evidence: dict[str, Any] = field(default_factory=dict)
     used: dict[str, Any] = field(default_factory=dict)
+    secret: Stream | None = None
     ended: list[Callable[[], None]] = field(default_factory=list)
 
     @property

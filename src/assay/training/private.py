@@ -13,7 +13,6 @@ from torch import nn
 
 from assay.errors import UsageError
 from assay.files import read_json, write_json
-from assay.privacy import accountant
 from assay.privacy.events import Event
 from assay.privacy.naming import name_of
 from assay.privacy.randomness import Stream
@@ -52,17 +51,13 @@ def sampling(part: Private, setup: Setup, rows: Any, batches: int, piece: int) -
             where="step.private",
             mend="leave out private, or use an objective on training rows",
         )
-    stream = Stream.open(setup.context.work, part.insecure_seed)
-    setup.context.ended.append(stream.destroy)
+    context = setup.context
+    if part.insecure_seed is not None or context.secret is None:
+        stream = Stream.open(context.work, part.insecure_seed)
+    else:
+        stream = context.secret.derive("steps")
+    context.ended.append(stream.destroy)
     return PoissonSource(rows, stream, float(rows.batch * batches), part.rows_per_unit, piece)
-
-
-def mechanism(part: Private, rate: float, steps: int) -> float:
-    """The noise multiplier of a stage: as given, or the least that its epsilon allows."""
-    if part.noise_multiplier is not None:
-        return part.noise_multiplier
-    assert part.epsilon is not None
-    return accountant.noise_multiplier(part.epsilon, part.delta, rate, steps)
 
 
 @dataclass
@@ -116,7 +111,7 @@ class PrivateEngine:
             f"{MODEL}:{name}": mask for name, mask in support.items() if name in moving[MODEL]
         }
         _prepare(books, setup, source.piece)
-        noise = mechanism(part, source.rate, setup.total_steps)
+        noise = part.multiplier(source.rate, setup.total_steps)
         data = setup.context.dataset
         setup.context.progress.say(
             f"private: noise multiplier {noise:.4g}, each of {source.n_units:,} units taken with "

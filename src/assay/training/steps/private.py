@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -70,6 +71,50 @@ class Private(Setting):
                 "row_independence": "a unit's loss depends on that unit alone",
                 "full_precision": "norms are bounded in float32",
             },
+        )
+
+    def rate(self, units: int, expected: float) -> float:
+        """Probability with which a unit is taken in a step.
+
+        Args:
+            units: privacy units in all.
+            expected: units expected in a step.
+        """
+        return min(1.0, expected / max(1, units))
+
+    def steps(self, units: int, expected: float, epochs: float) -> int:
+        """Steps of a stage: in an epoch a unit is expected to be taken once."""
+        return max(1, math.ceil(epochs * max(1, round(1 / self.rate(units, expected)))))
+
+    def multiplier(self, rate: float, steps: int) -> float:
+        """The noise multiplier: as given, or the least that `epsilon` allows."""
+        if self.noise_multiplier is not None:
+            return self.noise_multiplier
+        from assay.privacy.accountant import noise_multiplier
+
+        assert self.epsilon is not None
+        return noise_multiplier(self.epsilon, self.delta, rate, steps)
+
+    def event(self, units: int, expected: float, epochs: float, data: str, unit: str) -> Any:
+        """The private event (`assay.privacy.events.Event`) that a stage will be, at most.
+
+        Args:
+            units: privacy units in all.
+            expected: units expected in a step.
+            epochs: of the stage.
+            data: keyed digest of the data.
+            unit: the privacy unit.
+        """
+        from assay.privacy.events import Event
+
+        rate, steps = self.rate(units, expected), self.steps(units, expected, epochs)
+        return Event(
+            noise_multiplier=self.multiplier(rate, steps),
+            sampling=rate,
+            steps=steps,
+            data=data,
+            unit=unit,
+            what="gradient steps",
         )
 
     def source(self, setup: Setup, rows: Any, batches: int) -> Any:
