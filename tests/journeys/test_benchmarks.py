@@ -62,3 +62,31 @@ def test_all_sides_fine_tune_images(root: Path, tmp_path: Path) -> None:
     for one in found["against"]:
         low, high = one["accuracy"]["interval"]
         assert low <= one["accuracy"]["difference"] <= high
+
+
+PRIVATE = ["minilm", "lora", "vit", "cnn", "resnet8"]
+
+
+def check_private(found: Any, names: list[str]) -> None:
+    assert [one["network"] for one in found] == names
+    for one in found:
+        assert one["best"] in one["modes"]
+        assert max(one["gaps"].values()) <= 1e-4
+        for figure in ("over", "faster", "faster_noise"):
+            low, high = one[figure]["interval"]
+            assert 0 < low <= one[figure]["median"] <= high
+        assert set(one["noise"]) == {"torch", "stream"}
+
+
+def test_private_steps_are_those_of_the_peer(root: Path, tmp_path: Path) -> None:
+    found = run(root, tmp_path, "private_vs_peers", "--networks", "cnn", "--no-memory")
+    check_private(found, ["cnn"])
+
+
+@pytest.mark.long
+def test_private_steps_are_those_of_the_peer_on_every_network(root: Path, tmp_path: Path) -> None:
+    found = run(root, tmp_path, "private_vs_peers")
+    check_private(found, PRIVATE)
+    for one in found:
+        assert all(taken > 100 for taken in one["memory"]["megabytes"].values())
+        assert one["memory"]["over_grown"] > 0
