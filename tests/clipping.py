@@ -189,7 +189,8 @@ def check(
         networks = {PLAYER: networks}
     batch = batch_of(inputs, units)
     _, norms = looped(networks, batch, Clip(1.0), objective)
-    middle = float(next(iter(norms.values())).mean())
+    lengths = next(iter(norms.values()))
+    middle = float(lengths[torch.isfinite(lengths)].mean())
     odd = found_odd(networks, batch, objective, CLIPS[0])
     for clip in clips or (Clip(middle), Clip(middle, automatic=True)):
         want, _ = looped(networks, batch, clip, objective, **more)

@@ -19,7 +19,8 @@ from assay.privacy.randomness import Stream
 from assay.training.batches import Batch
 from assay.training.bookkeeping.check import check, choose
 from assay.training.bookkeeping.engine import BookKeeping, Clip
-from assay.training.bookkeeping.watch import Moving, batch_norm_refused
+from assay.training.bookkeeping.refusals import batch_norm_refused
+from assay.training.bookkeeping.watch import Moving
 from assay.training.flat import Flat
 from assay.training.parts import MODEL, Setup
 from assay.training.poisson import PoissonSource

@@ -15,8 +15,9 @@ from assay.errors import UsageError
 from assay.training.batches import Batch
 from assay.training.bookkeeping.engine import BookKeeping
 from assay.training.bookkeeping.matrix import Matrix
+from assay.training.bookkeeping.refusals import reentrant_refused
 from assay.training.bookkeeping.uses import Use
-from assay.training.bookkeeping.watch import Watch
+from assay.training.bookkeeping.watch import Moving, Watch
 
 Tensor = torch.Tensor
 Inputs = dict[str, Tensor]
@@ -76,13 +77,8 @@ def check(books: BookKeeping, network: nn.Module, inputs: Inputs) -> frozenset[s
     batch = batch_of(inputs)
     with _still(network):
         alone = _alone(network, inputs, mine)
-        watch = Watch(books.moving, len(batch))
-        with watch:
-            losses = losses_of(network, inputs)
-        hidden = _unseen(losses, mine, set(watch.odd))
-        trial = BookKeeping(
-            books.moving, books.clip, odd=frozenset(watch.odd) | hidden, keep_squares=True
-        )
+        odd = _odd(books.moving, network, inputs, mine)
+        trial = BookKeeping(books.moving, books.clip, odd=odd, keep_squares=True)
         with trial.watching(batch):
             losses = losses_of(network, inputs)
         trial.backward({_MODEL: losses}, len(batch), {})
@@ -106,24 +102,39 @@ def _alone(
     found = {name: torch.zeros(n) for name in parameters}
     for row in range(n):
         losses = losses_of(network, {k: v[row : row + 1] for k, v in inputs.items()})
-        grads: Sequence[Tensor | None] = torch.autograd.grad(
-            losses.sum(), list(parameters.values()), allow_unused=True
-        )
+        try:
+            grads: Sequence[Tensor | None] = torch.autograd.grad(
+                losses.sum(), list(parameters.values()), allow_unused=True
+            )
+        except RuntimeError as error:
+            if "checkpoint" in str(error):
+                raise reentrant_refused() from None
+            raise
         for name, grad in zip(parameters, grads, strict=True):
             if grad is not None:
                 found[name][row] = grad.norm()
     return found
 
 
-def _unseen(losses: Tensor, parameters: dict[str, nn.Parameter], odd: set[str]) -> frozenset[str]:
-    """Parameters that the graph reaches although no use of theirs was seen (code in C++)."""
-    rest = {n: p for n, p in parameters.items() if n not in odd}
-    if not rest:
-        return frozenset()
-    grads: Sequence[Tensor | None] = torch.autograd.grad(
-        losses.sum(), list(rest.values()), allow_unused=True
-    )
-    return frozenset(n for n, g in zip(rest, grads, strict=True) if g is not None)
+def _odd(
+    moving: Moving, network: nn.Module, inputs: Inputs, parameters: dict[str, nn.Parameter]
+) -> frozenset[str]:
+    """Parameters with a use that is not known, or that the graph reaches although no use of theirs
+    was seen (code in C++, functions of the user); and with them those of the same operations.
+    """
+    odd: frozenset[str] = frozenset()
+    while True:
+        watch = Watch(moving, len(next(iter(inputs.values()))), odd)
+        with watch:
+            losses = losses_of(network, inputs)
+        found = odd | frozenset(watch.odd)
+        rest = {n: p for n, p in parameters.items() if n not in found}
+        if rest and losses.requires_grad:
+            grads = watch.grad(losses, list(rest.values()))
+            found |= {n for n, g in zip(rest, grads, strict=True) if g is not None}
+        if found == odd:
+            return odd
+        odd = found
 
 
 def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, str]:
@@ -141,15 +152,13 @@ def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, 
     chosen: dict[str, str] = {}
     seen: dict[tuple[object, ...], str] = {}
     with _still(network):
-        watch = Watch(books.moving, len(batch))
+        watch = Watch(books.moving, len(batch), books.odd)
         with watch:
             losses = losses_of(network, inputs)
         uses = [use for use in watch.uses if isinstance(use, Matrix)]
         if not uses:
             return {}
-        grads: Sequence[Tensor | None] = torch.autograd.grad(
-            losses.sum(), [u.edge for u in uses], allow_unused=True
-        )
+        grads = watch.grad(losses, [u.edge for u in uses])
         factors = torch.full((len(batch),), 0.5)
         with torch.no_grad():
             for use, grad in zip(uses, grads, strict=True):

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from assay.errors import UsageError
 from assay.training.batches import Batch
 from assay.training.bookkeeping.groups import Grouping
 from assay.training.bookkeeping.matrix import Matrix
+from assay.training.bookkeeping.refusals import new_use_refused, not_finite_refused
 from assay.training.bookkeeping.uses import KEEP, Use
 from assay.training.bookkeeping.watch import Moving, Watch
 from assay.training.flat import Flat
@@ -85,10 +85,18 @@ class BookKeeping:
     @contextlib.contextmanager
     def watching(self, batch: Batch) -> Iterator[None]:
         """Within it, the forward passes of the objective on a batch are watched."""
-        watch = Watch(self.moving, len(batch))
+        watch = Watch(self.moving, len(batch), self.odd)
         self._watch, self._batch = watch, batch
-        with watch:
-            yield
+        # an attack on the inputs may go backward, too: what it leaves in gradients is nobody's
+        grads = [(p, p.grad) for p in self.moving.parameters.values()]
+        for parameter, _ in grads:
+            parameter.grad = None
+        try:
+            with watch:
+                yield
+        finally:
+            for parameter, grad in grads:
+                parameter.grad = grad
 
     def backward(
         self,
@@ -118,37 +126,28 @@ class BookKeeping:
         new = set(watch.odd) - self.odd
         if new:
             name = sorted(new)[0]
-            raise UsageError(
-                f"{name} is used by {watch.odd[name]!r} in training, but not when it was checked",
-                where="step.private",
-                mend="let the network compute the same in every step",
-            )
+            raise new_use_refused(name, repr(watch.odd[name]))
         grouping = Grouping.of_batch(batch)
         players = list(losses)
         for i, player in enumerate(players):
             last = i + 1 == len(players)
-            self._player(player, losses[player], watch.uses, grouping, share, retain=not last)
+            self._player(player, losses[player], watch, grouping, share, retain=not last)
         return {player: units.detach().mean() for player, units in losses.items()}
 
     def _player(
         self,
         player: str,
         losses: Tensor,
-        uses: Sequence[Use],
+        watch: Watch,
         grouping: Grouping,
         share: float,
         retain: bool,
     ) -> None:
         mine = {n: p for n, p in self.moving.parameters.items() if n.startswith(f"{player}:")}
-        odd = {n: p for n, p in mine.items() if n in self.odd}
-        edges = [use.edge for use in uses]
-        grads: Sequence[Tensor | None] = ()
-        if edges:
-            grads = torch.autograd.grad(
-                losses.sum(), edges, retain_graph=retain or bool(odd), allow_unused=True
-            )
-        for use, grad in zip(uses, grads, strict=True):
-            use.grad = None if grad is None else grad.float()
+        odd = {n: p for n, p in mine.items() if n in self.odd and losses.requires_grad}
+        uses = watch.uses
+        self._through(losses, watch, {n: p for n, p in mine.items() if n not in odd}, retain or odd)
+        for use in uses:
             if isinstance(use, Matrix):
                 use.pool = self.pool
         table = _by_parameter([use for use in uses if use.grad is not None], mine)
@@ -161,26 +160,46 @@ class BookKeeping:
                     if self.keep_squares:
                         self.squares[name] = part + squares.new_zeros(grouping.units)
         if odd:
-            squares += self._odd_squares(losses, odd, table, grouping)
+            squares += self._odd_squares(losses, odd, watch, grouping)
         with torch.no_grad():
             norms = squares.clamp_min(0).sqrt()
             self.norms[player] = norms
             factors = self.clip.factors(norms, share)
-            if not bool(torch.isfinite(norms).all()):
+            finite = torch.isfinite(norms)
+            if not bool(finite.all()):
+                if odd:
+                    raise not_finite_refused(sorted(odd)[0])
                 # a unit without a finite gradient takes no part: 0 times infinity is not a number
-                factors = torch.where(torch.isfinite(norms), factors, torch.zeros_like(factors))
-                self._forget(uses, grouping.rows(~torch.isfinite(norms)))
+                factors = torch.where(finite, factors, torch.zeros_like(factors))
+                self._forget(uses, grouping.rows(~finite))
             of_rows = grouping.spread(factors)
             for name, parameter in mine.items():
                 for use, role in table.get(name, []):
                     use.add(role, of_rows, _gradient(parameter), grouping.shared)
         if odd:
-            found = torch.autograd.grad(
-                (losses * factors).sum(), list(odd.values()), retain_graph=retain, allow_unused=True
-            )
+            found = watch.grad(losses, list(odd.values()), factors, retain)
             for parameter, grad in zip(odd.values(), found, strict=True):
                 if grad is not None:
                     _gradient(parameter).add_(grad)
+
+    @staticmethod
+    def _through(
+        losses: Tensor, watch: Watch, known: Mapping[str, nn.Parameter], keep: Any
+    ) -> None:
+        """Give each use the gradient of its output.
+
+        Raises:
+            UsageError: the losses reach a parameter by a way that is no use.
+        """
+        edges = [use.edge for use in watch.uses]
+        grads: Sequence[Tensor | None] = [None] * (len(edges) + len(known))
+        if grads and losses.requires_grad:
+            grads = watch.grad(losses, [*edges, *known.values()], keep=bool(keep))
+        for use, grad in zip(watch.uses, grads, strict=False):
+            use.grad = None if grad is None else grad.float()
+        for name, grad in zip(known, grads[len(edges) :], strict=True):
+            if grad is not None:
+                raise new_use_refused(name, "something that cannot be seen")
 
     @staticmethod
     def _forget(uses: Sequence[Use], rows: Tensor) -> None:
@@ -251,7 +270,7 @@ class BookKeeping:
         self,
         losses: Tensor,
         odd: Mapping[str, nn.Parameter],
-        table: Mapping[str, list[tuple[Use, str]]],
+        watch: Watch,
         grouping: Grouping,
     ) -> Tensor:
         """Units one by one, for parameters with uses that are not known."""
@@ -259,13 +278,11 @@ class BookKeeping:
         for name, parameter in odd.items():
 
             def alone(unit: int, parameter: nn.Parameter = parameter) -> Tensor | None:
-                (grad,) = torch.autograd.grad(
-                    losses[unit], [parameter], retain_graph=True, allow_unused=True
-                )
+                (grad,) = watch.grad(losses[unit], [parameter])
                 return grad
 
             with torch.enable_grad():
-                part = self._built(name, table.get(name, []), grouping, alone).detach()
+                part = self._built(name, [], grouping, alone).detach()
             total += part
             if self.keep_squares:
                 self.squares[name] = part

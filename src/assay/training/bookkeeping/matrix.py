@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from assay.training.bookkeeping.uses import KEEP, Use, gram, squared
+from assay.training.bookkeeping.uses import KEEP, Use, diagonal, gram, squared, without
 
 Tensor = torch.Tensor
 
@@ -25,10 +25,22 @@ def _place(x: Tensor) -> tuple[Any, ...]:
 
 @dataclass(eq=False)
 class Matrix(Use, ABC):
-    """A use whose weight gradient is a sum of outer products: linear, convolution."""
+    """A use whose weight gradient is a sum of outer products: linear, convolution.
 
+    Attributes:
+        x: its input.
+        kept: gradients of rows of the weight, from its norm to its sum.
+        pool: see `buffer`.
+    """
+
+    x: Tensor = field(default_factory=lambda: torch.empty(0))
     kept: Tensor | None = field(default=None, repr=False)
     pool: dict[Any, Tensor] | None = field(default=None, repr=False)
+
+    def clear(self, rows: Tensor) -> None:
+        """See `Use.clear`."""
+        super().clear(rows)
+        self.x, self.kept = without(self.x, rows), None
 
     def buffer(self, *shape: int) -> Tensor | None:
         """Memory for gradients of rows, the same in every step: fresh memory costs more time than
@@ -55,8 +67,10 @@ class Matrix(Use, ABC):
             inner = shared.get(key)
             if inner is None:
                 inner = shared[key] = gram(a)
-            found: Tensor = torch.linalg.vecdot(inner.flatten(1), gram(b).flatten(1))
-            return found
+            other = gram(b)
+            found: Tensor = torch.linalg.vecdot(inner.flatten(1), other.flatten(1))
+            terms = torch.linalg.vecdot(diagonal(inner), diagonal(other))
+            return self.found_again(role, found, terms)
         if role == "weight" and method == "chunks":
             step = max(1, KEEP // (4 * math.prod(self.shapes[role])))
             parts = [
@@ -97,8 +111,6 @@ class Matrix(Use, ABC):
 @dataclass(eq=False)
 class Linear(Matrix):
     """`x W' + b` with `x` `[N, ..., I]` (or rows and positions in one dimension)."""
-
-    x: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def _a(self) -> Tensor:
         return self.x.reshape(self.rows_in, -1, self.x.shape[-1])
@@ -201,7 +213,6 @@ class Conv(Matrix):
         stride: and `padding`, `dilation`, `groups`: as torch has them, padding in numbers.
     """
 
-    x: Tensor = field(default_factory=lambda: torch.empty(0))
     stride: tuple[int, ...] = ()
     padding: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()

@@ -21,6 +21,8 @@ Tensor = torch.Tensor
 
 #: gradients of rows of one parameter are kept for the weighted sum if they take so many bytes
 KEEP = 1 << 28
+#: a squared norm that is so small a part of its terms is lost in their rounding
+LOST = 1e-3
 
 
 @dataclass(eq=False)
@@ -67,9 +69,7 @@ class Use(ABC):
     def clear(self, rows: Tensor) -> None:
         """Let the rows that are marked `[N]` (bool) have no gradient."""
         if self.grad is not None:
-            shape = (self.rows_in, -1)
-            filled = self.grad.reshape(shape).masked_fill(rows[:, None], 0.0)
-            self.grad = filled.view(self.grad.shape)
+            self.grad = without(self.grad, rows)
 
     @abstractmethod
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
@@ -104,6 +104,23 @@ class Use(ABC):
         """
         return squared(self.rows(role))
 
+    def found_again(self, role: str, found: Tensor, terms: Tensor) -> Tensor:
+        """Squared norms `[N]`, built anew where inner products have cancelled.
+
+        A norm that were found too small would let a unit past its bound.
+
+        Args:
+            role: of the parameter.
+            found: squared norms from inner products.
+            terms: squared norms of what positions add, summed.
+        """
+        lost = torch.nonzero(found < LOST * terms).flatten()
+        if len(lost):
+            step = max(1, KEEP // (4 * self.shapes[role].numel()))
+            built = [squared(self.rows(role, some)) for some in torch.split(lost, step)]
+            found = found.index_copy(0, lost, torch.cat(built))
+        return found
+
     def outer(self, role: str) -> tuple[Tensor, Tensor] | None:
         """(`[N, T, I]`, `[N, T, O]`), the sum over T of whose outer products is the gradient of
         each row `[N, O, I]`, up to its shape; None where it is no such sum.
@@ -126,9 +143,21 @@ def squared(value: Tensor) -> Tensor:
     return norms.square()
 
 
+def without(value: Tensor, rows: Tensor) -> Tensor:
+    """A copy of `[N, ...]` (or rows and positions in one dimension) with noughts in the rows that
+    are marked `[N]` (bool).
+    """
+    return value.reshape(len(rows), -1).masked_fill(rows[:, None], 0.0).view(value.shape)
+
+
 def gram(a: Tensor) -> Tensor:
     """`[N, T, I]` -> `[N, T, T]`, inner products of positions."""
     return torch.bmm(a, a.transpose(1, 2))
+
+
+def diagonal(inner: Tensor) -> Tensor:
+    """`[N, T, T]` -> `[N, T]`, squared norms of positions."""
+    return inner.diagonal(dim1=1, dim2=2)
 
 
 @dataclass(eq=False)
@@ -161,7 +190,8 @@ class Embedding(Use):
         if method == "direct":
             return squared(self.rows(role))
         same = ids[:, :, None] == ids[:, None, :]
-        return (gram(g) * same).sum((1, 2))
+        inner = gram(g)
+        return self.found_again(role, (inner * same).sum((1, 2)), diagonal(inner).sum(1))
 
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
         """See `Use.rows`."""
@@ -189,6 +219,13 @@ class Small(Use, ABC):
     """A use whose gradients of rows are small: scales, shifts, tokens."""
 
     made: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    gone: Tensor | None = None
+
+    def clear(self, rows: Tensor) -> None:
+        """See `Use.clear`."""
+        super().clear(rows)
+        self.made.clear()
+        self.gone = rows
 
     @abstractmethod
     def make(self, role: str) -> Tensor:
@@ -197,7 +234,8 @@ class Small(Use, ABC):
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
         """See `Use.rows`."""
         if role not in self.made:
-            self.made[role] = self.make(role)
+            made = self.make(role)
+            self.made[role] = made if self.gone is None else without(made, self.gone)
         return self.made[role][chosen]
 
     def squares(self, role: str, method: str, shared: dict[Any, Tensor]) -> Tensor:

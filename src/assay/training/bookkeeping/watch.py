@@ -10,17 +10,18 @@ Nothing is hooked, wrapped or replaced: outside `Watch` the network is what it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.graph import _engine_run_backward
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from assay.errors import UsageError
 from assay.training.bookkeeping.matrix import Conv, Linear, Transposed
+from assay.training.bookkeeping.refusals import batch_norm_refused, gradient_of_gradient_refused
 from assay.training.bookkeeping.uses import Elementwise, Embedding, Norm, Use
 
 Tensor = torch.Tensor
@@ -36,23 +37,9 @@ _MATMUL = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
 _NORMS = {functional.batch_norm, torch.batch_norm}
 #: operations that tell something about a parameter and do not use its values
 _HARMLESS = frozenset(
-    {
-        "__get__",
-        "size",
-        "dim",
-        "stride",
-        "is_floating_point",
-        "is_contiguous",
-        "numel",
-        "__len__",
-        "data_ptr",
-        "detach",
-        "requires_grad_",
-        "register_hook",
-        "__repr__",
-        "is_complex",
-        "element_size",
-    }
+    {"__get__", "__len__", "__repr__", "data_ptr", "detach", "dim", "element_size", "is_complex"}
+    | {"is_contiguous", "is_floating_point", "numel", "register_hook", "requires_grad_", "size"}
+    | {"stride"}
 )
 
 
@@ -98,19 +85,45 @@ class Watch(TorchFunctionMode):
     Args:
         moving: the parameters.
         rows: rows of a forward pass: the leading dimension of inputs.
+        alone: names of parameters whose every use is left alone, because one is not known.
 
     Attributes:
         uses: in the order of the forward pass.
         odd: names of the parameters with a use that is not known here.
     """
 
-    def __init__(self, moving: Moving, rows: int) -> None:
+    def __init__(self, moving: Moving, rows: int, alone: frozenset[str] = frozenset()) -> None:
         super().__init__()
-        self.moving, self.n = moving, rows
+        self.moving, self.n, self.alone = moving, rows, alone
         self.uses: list[Use] = []
         self.odd: dict[str, str] = {}
-        self.off = False
+        self._again = False
         self._start = torch.zeros((), requires_grad=True)
+
+    def grad(
+        self, losses: Tensor, of: Sequence[Any], weights: Tensor | None = None, keep: bool = True
+    ) -> Sequence[Tensor | None]:
+        """Gradients of losses; what is computed again on the way back (checkpointing) is watched
+        again, so that it comes out as before.
+
+        Args:
+            losses: which are summed.
+            of: parameters and edges.
+            weights: of the losses; None for 1.
+            keep: keep the graph.
+        """
+        # `torch.autograd.grad` would take the watch off: this is what it calls
+        self._again = True
+        try:
+            with self:
+                ones = torch.ones_like(losses) if weights is None else weights
+                run: Any = _engine_run_backward
+                found: Sequence[Tensor | None] = run(
+                    (losses,), (ones,), keep, False, tuple(of), True, accumulate_grad=False
+                )
+                return found
+        finally:
+            self._again = False
 
     def __torch_function__(
         self, func: Any, types: Any, args: Args = (), kwargs: dict[str, Any] | None = None
@@ -123,17 +136,23 @@ class Watch(TorchFunctionMode):
         for group in args:
             if isinstance(group, (list, tuple)):
                 touched += [a for a in group if id(a) in names]
-        if not touched or self.off or not torch.is_grad_enabled():
+        if not touched or not torch.is_grad_enabled():
+            if kwargs.get("create_graph") and self.uses and not self._again:
+                raise gradient_of_gradient_refused()
             return func(*args, **kwargs)
         maker = _MAKERS.get(func)
+        if any(names[id(parameter)] in self.alone for parameter in touched):
+            maker = None
         use = maker(self, func, args, kwargs) if maker is not None else None
         if use is None:
             if getattr(func, "__name__", "") not in _HARMLESS:
                 for parameter in touched:
                     self.odd.setdefault(names[id(parameter)], getattr(func, "__name__", str(func)))
             return func(*args, **kwargs)
-        self.uses.append(use)
-        return use.take()
+        out = use.take()
+        if not self._again:
+            self.uses.append(use)
+        return out
 
     # -- what the makers of uses need -------------------------------------------------------
 
@@ -146,9 +165,14 @@ class Watch(TorchFunctionMode):
         }
         return names, {r: p.shape for r, p in given.items() if p is not None}
 
-    def run(self, make: Callable[[], Tensor], *inputs: Tensor) -> Tensor:
-        """The output of an operation whose parameters were detached, with a gradient to ask for."""
-        if any(value.requires_grad for value in inputs):
+    def run(self, make: Callable[[], Tensor], *inputs: Tensor | None) -> Tensor:
+        """The output of an operation whose parameters were detached, with a gradient to ask for.
+
+        Args:
+            make: the operation.
+            inputs: its inputs; weights among them may be computed from others.
+        """
+        if any(v is not None and v.requires_grad and not self.is_moving(v) for v in inputs):
             return make()
         return _First.apply(self._start, make)  # type: ignore[no-any-return,no-untyped-call]
 
@@ -181,7 +205,7 @@ def _linear(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | None:
     if not watch.aligned(x) or watch.is_moving(x):
         return None
     names, shapes = watch.roles(weight=weight, bias=bias)
-    out = watch.run(lambda: functional.linear(x, plain(weight), plain(bias)), x)
+    out = watch.run(lambda: functional.linear(x, plain(weight), plain(bias)), x, weight, bias)
     return Linear(names, shapes, watch.n, out, x=x.detach())
 
 
@@ -192,7 +216,7 @@ def _addmm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | None:
     if not watch.aligned(x) or watch.is_moving(x) or bias.dim() != 1:
         return None
     names, shapes = watch.roles(weight=weight, bias=bias)
-    out = watch.run(lambda: torch.addmm(plain(bias), x, plain(weight)), x)
+    out = watch.run(lambda: torch.addmm(plain(bias), x, plain(weight)), bias, x, weight)
     return Transposed(names, shapes, watch.n, out, x=x.detach())
 
 
@@ -229,7 +253,7 @@ def _conv(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | None:
     padding = (0,) * dims if padding == "valid" else _tuple(padding, dims)
     names, shapes = watch.roles(weight=weight, bias=bias)
     settings = (stride, padding, dilation, groups)
-    out = watch.run(lambda: func(x, plain(weight), plain(bias), *settings), x)
+    out = watch.run(lambda: func(x, plain(weight), plain(bias), *settings), x, weight, bias)
     return Conv(
         names,
         shapes,
@@ -283,7 +307,7 @@ def _layer_norm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | Non
     names, shapes = watch.roles(weight=weight, bias=bias)
     rms = func is functional.rms_norm
     scales = (plain(weight),) if rms else (plain(weight), plain(bias))
-    out = watch.run(lambda: func(x, shape, *scales, **more), x)
+    out = watch.run(lambda: func(x, shape, *scales, **more), x, weight, bias)
     still = x.detach()
     return Norm(names, shapes, watch.n, out, again=lambda: func(still, shape, **more))
 
@@ -297,7 +321,7 @@ def _group_norm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | Non
         return None
     more = {"eps": given["eps"]} if "eps" in given else {}
     names, shapes = watch.roles(weight=weight, bias=bias)
-    out = watch.run(lambda: func(x, groups, plain(weight), plain(bias), **more), x)
+    out = watch.run(lambda: func(x, groups, plain(weight), plain(bias), **more), x, weight, bias)
     still = x.detach()
     return Norm(
         names, shapes, watch.n, out, again=lambda: func(still, groups, **more), channels=True
@@ -308,17 +332,6 @@ def _batch_norm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | Non
     given = _bind(("input", "running_mean", "running_var", "weight", "bias"), args, kwargs)
     names, _ = watch.roles(weight=given.get("weight"), bias=given.get("bias"))
     raise batch_norm_refused(next(iter(names.values())))
-
-
-def batch_norm_refused(name: str) -> UsageError:
-    """A batch norm cannot be trained privately: every row's output depends on every row."""
-    module = name.partition(":")[2].rpartition(".")[0]
-    return UsageError(
-        "a batch norm mixes the rows of a batch, so no privacy unit has a gradient of its own",
-        where=f"module {module}",
-        mend="put 'replace_norm' before training (group norms), or let only others move "
-        "(parameters: head)",
-    )
 
 
 def _elementwise(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | None:
