@@ -133,13 +133,24 @@ def _stage(
     stage: Any, planned: StagePlan, model: Model, context: PlanContext
 ) -> tuple[Model, DeepStage]:
     """The model as a stage prepares it, and what moves in it."""
+    from dataclasses import replace
+
     moving: int | None = None
+    for structure in stage.structures():
+        network = structure.apply(model.network)
+        model = replace(model, network=network, structures=(*model.structures, structure))
     for _, part in stage.parts():
         if hasattr(part, "prepare") and hasattr(part, "select"):
             model = part.prepare(model, 0)
             chosen = set(part.select(model))
             named = model.network.named_parameters()
-            moving = sum(p.numel() for name, p in named if name in chosen)
+            moving = 0
+            for name, parameter in named:
+                parameter.requires_grad_(name in chosen)
+                moving += parameter.numel() if name in chosen else 0
+    for _, part in stage.parts():
+        if moving is not None and hasattr(part, "check"):
+            part.check(model.network)
     total = model.parameter_count()
     here = context.model_copy(
         update={

@@ -69,7 +69,9 @@ def run(
         recipe = _same_recipe(recipe, resume, allow)
     if recipe is None:
         raise UsageError("no recipe", mend="name one, or --resume a run")
-    plan = make_plan(recipe)
+    # what cannot be trained privately is found before anything is charged
+    private = recipe.context().data.private
+    plan = make_plan(recipe, deep=private).model_copy(update={"deep": None})
     signer = _signer(sign)
     folder = RunFolder(resume) if resume is not None else open_folder(out, recipe.name)
     with folder.locked():

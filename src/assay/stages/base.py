@@ -37,6 +37,10 @@ class Stage(Config):
         """(name as the user wrote it, part) of every part the stage is made of."""
         return []
 
+    def structures(self) -> tuple[Any, ...]:
+        """Structures that the stage itself puts into the network, whatever its weights are."""
+        return ()
+
     def builds(self) -> Any:
         """The `ModelConfig` of the network that takes the place of the one before, if one does."""
         return None

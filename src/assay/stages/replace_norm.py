@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -35,6 +35,12 @@ class ReplaceNormStage(Stage):
             keeps=("privacy.epsilon", "federation.*", "lineage.*", "size.parameters"),
             structure_adds=("replace_norm",),
         )
+
+    def structures(self) -> tuple[Any, ...]:
+        """See `Stage.structures`."""
+        from assay.models.structures.replace_norm import ReplaceNorm
+
+        return (ReplaceNorm(groups=self.groups),)
 
     def estimate(self, context: PlanContext) -> Estimate:
         """One copy of the network."""

@@ -173,10 +173,18 @@ class TrainingStage(Stage):
         return found
 
     def _notes(self, context: PlanContext) -> tuple[str, ...]:
+        found: list[str] = []
+        rows = context.data.rows
+        # a plan knows how many rows there are in all, not how they will be divided
+        units = round(0.8 * rows) if rows else None
+        together = next((p.batches for p in self.step if p.part_name == "accumulate"), 1)
+        for part in self.step:
+            if part.private and units is not None:
+                found += part.forecast(units, self.batch * together, self.epochs)
         if self.private and not context.data.private:
             name = context.data.name
-            return (f"{name} is not marked private (private: true): no epsilon is claimed",)
-        return ()
+            found.append(f"{name} is not marked private (private: true): no epsilon is claimed")
+        return tuple(found)
 
     def lasting(self, steps: int, rows: int) -> Self:
         """With so many whole epochs more that `rows` training rows give at least `steps` steps."""

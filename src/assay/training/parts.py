@@ -125,7 +125,6 @@ class Term(Config):
 
     def source(self, setup: Setup) -> Any:
         """Where batches come from, if this term makes its own (a `sources.Source`); else None."""
-        return None
 
     def init(self, setup: Setup) -> Any:
         """What the term needs for its work (a teacher, its cached outputs); rebuilt on resume."""
@@ -196,6 +195,9 @@ class StepPart(Config):
         """Canonical settings, swept by the composition matrix."""
         return [cls()]
 
+    def check(self, network: torch.nn.Module) -> None:
+        """Refuse a network that it cannot train; parameters that move have `requires_grad`."""
+
     def source(self, setup: Setup, rows: Any, batches: int) -> Any:
         """Where batches come from, if this brick draws them in its own way; else None.
 
@@ -204,11 +206,9 @@ class StepPart(Config):
             rows: the source without it.
             batches: how many of its batches make a step.
         """
-        return None
 
     def engine(self, setup: Setup) -> Any:
         """How gradients are computed, if this brick needs its own way (an `Engine`); else None."""
-        return None
 
     def capabilities(self, context: PlanContext) -> Capabilities:
         """What the brick needs, gives and breaks."""

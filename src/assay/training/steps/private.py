@@ -117,6 +117,43 @@ class Private(Setting):
             what="gradient steps",
         )
 
+    def forecast(self, units: int, expected: float, epochs: float) -> tuple[str, ...]:
+        """What it will cost, for a plan: epsilon against steps and against noise.
+
+        Args:
+            units: privacy units, as far as they are known.
+            expected: units expected in a step.
+            epochs: of the stage.
+        """
+        from assay.privacy.accountant import curve
+
+        rate, steps = self.rate(units, expected), self.steps(units, expected, epochs)
+        noise = self.multiplier(rate, steps)
+        if noise == 0:
+            return ("private: there is no noise, and so no privacy",)
+        after = ", ".join(f"{e:.2f} after {n:,}" for n, e in curve(noise, self.delta, rate, steps))
+        others = [round(noise * factor, 2) for factor in (0.7, 1.4, 2.0)]
+        ends = [(n, curve(n, self.delta, rate, steps, 1)[-1][1]) for n in others if n > 0]
+        more = ", ".join(f"{e:.2f} with noise {n:g}" for n, e in ends)
+        begin = f"private: with about {units:,} units, noise multiplier {noise:.3g}"
+        return (
+            f"{begin}, each unit taken with probability {rate:.3g} in each of {steps:,} steps",
+            f"epsilon at delta {self.delta:g}: {after} steps; {more}",
+        )
+
+    def check(self, network: Any) -> None:
+        """Refuse a network in which a unit has no gradient of its own.
+
+        Args:
+            network: with `requires_grad` set on what moves; may be on the meta device.
+
+        Raises:
+            UsageError: names the module, and the way out.
+        """
+        from assay.training.private import refuse_mixing
+
+        refuse_mixing(network)
+
     def source(self, setup: Setup, rows: Any, batches: int) -> Any:
         """Poisson sampling of units in the place of shuffled rows."""
         from assay.training.private import sampling
