@@ -33,17 +33,36 @@ class Sums(dict[str, Tensor]):
         self.masses = masses
 
 
+class Of(nn.Module):
+    """A network that is a function of its modules and parameters, its input called `x`."""
+
+    def __init__(self, forward: Callable[[Any, Tensor], Tensor], **parts: Any) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            setattr(self, name, part)
+        self._function = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self._function(self, x)
+        return out
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    """A parameter by itself."""
+    return nn.Parameter(torch.randn(*shape))
+
+
 def plain(networks: Networks, inputs: Inputs) -> dict[str, Tensor]:
     """A loss in which every output of a row takes part, of the first network."""
-    out = next(iter(networks.values()))(**inputs)
-    return {PLAYER: rowwise(out)}
+    return {PLAYER: rowwise(next(iter(networks.values()))(**inputs))}
 
 
 def rowwise(out: Tensor) -> Tensor:
     """`[N, ...]` -> `[N]`."""
     flat = out.flatten(1)
     weights = torch.linspace(-1.0, 2.0, flat.shape[1], dtype=out.dtype) / flat.shape[1] ** 0.5
-    return (flat * weights).sum(1).sin() + flat.square().mean(1)
+    rows: Tensor = (flat * weights).sum(1).sin() + flat.square().mean(1)
+    return rows
 
 
 def batch_of(inputs: Inputs, units: Tensor | None = None) -> Batch:
@@ -138,8 +157,9 @@ def looped(
             grads = torch.autograd.grad(
                 rows.sum(), list(mine.values()), retain_graph=True, allow_unused=True
             )
-            whole = {}
-            for name, grad in zip(mine, grads, strict=True):
+            whole: dict[str, Tensor] = {}
+            found: tuple[Tensor | None, ...] = grads
+            for name, grad in zip(mine, found, strict=True):
                 value = torch.zeros_like(mine[name]) if grad is None else grad
                 mask = (support or {}).get(f"{player}:{name}")
                 whole[name] = value if mask is None else value * mask
@@ -166,21 +186,25 @@ def assert_equal(got: Mapping[str, Tensor], want: Sums) -> None:
         assert distance <= allowed, f"{name}: {distance:.3g} apart, {allowed:.3g} allowed"
 
 
-#: one that bounds some units of most networks here and leaves others, and one that scales all
-CLIPS = (Clip(1.0), Clip(0.5, automatic=True))
-
-
 def check(
     networks: Networks | nn.Module,
     inputs: Inputs,
     units: Tensor | None = None,
     objective: Objective = plain,
-    clips: tuple[Clip, ...] | None = None,
-    **more: Any,
+    odd: frozenset[str] | None = None,
+    share: float = 1.0,
 ) -> frozenset[str]:
     """Book-keeping equals the loop, for both kinds of clipping.
 
     The plain bound is put between the norms of the units, so that it bites for about half of them.
+
+    Args:
+        networks: one, or all by player.
+        inputs: of rows.
+        units: of the rows; each its own by default.
+        objective: the losses.
+        odd: what goes one by one, as the check before a stage found it; else what is seen here.
+        share: of the bound, for each player.
 
     Returns:
         Names of parameters whose units went one by one.
@@ -191,8 +215,10 @@ def check(
     _, norms = looped(networks, batch, Clip(1.0), objective)
     lengths = next(iter(norms.values()))
     middle = float(lengths[torch.isfinite(lengths)].mean())
-    odd = found_odd(networks, batch, objective, CLIPS[0])
-    for clip in clips or (Clip(middle), Clip(middle, automatic=True)):
-        want, _ = looped(networks, batch, clip, objective, **more)
-        assert_equal(kept(networks, batch, clip, objective, **more), want)
+    if odd is None:
+        odd = found_odd(networks, batch, objective, Clip(1.0))
+    for clip in (Clip(middle), Clip(middle, automatic=True)):
+        want, _ = looped(networks, batch, clip, objective, share)
+        books = books_for(networks, clip, odd=odd)
+        assert_equal(kept(networks, batch, clip, objective, share, books), want)
     return odd

@@ -9,21 +9,23 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-from torch.nn import functional
-
-from assay.training.bookkeeping.engine import Clip
 from tests.clipping import (
     PLAYER,
     Inputs,
     Networks,
+    Of,
     assert_equal,
     batch_of,
     books_for,
     check,
     kept,
     looped,
+    parameter,
 )
+from torch import nn
+from torch.nn import functional
+
+from assay.training.bookkeeping.engine import Clip
 
 Tensor = torch.Tensor
 few = settings(max_examples=12)
@@ -32,19 +34,6 @@ widths = st.integers(1, 5)
 seeds = st.integers(0, 10_000)
 #: inputs reach the layer as data, or after another layer: gradients pass through it then
 firsts = st.booleans()
-
-
-class Of(nn.Module):
-    """A network that is a function of its modules and parameters, its input called `x`."""
-
-    def __init__(self, forward: Callable[[Any, Tensor], Tensor], **parts: Any) -> None:
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
-        self._function = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._function(self, x)
 
 
 def after(first: bool, width: int, layer: nn.Module) -> nn.Module:
@@ -58,10 +47,6 @@ def trained(network: nn.Module, first: bool) -> nn.Module:
     if first:
         network.get_submodule("before").requires_grad_(False)
     return network
-
-
-def parameter(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.randn(*shape))
 
 
 # -- linear layers --------------------------------------------------------------------------------
@@ -99,9 +84,11 @@ def test_products_with_a_bare_matrix(
 
     def product(self: Any, x: Tensor) -> Tensor:
         if way == "mm":
-            return x @ self.weight
+            multiplied: Tensor = x @ self.weight
+            return multiplied
         flat = torch.addmm(self.shift, x.reshape(-1, i), self.weight)
-        return flat.view(n if n == len(x) else len(x), -1, o)
+        out: Tensor = flat.view(len(x), -1, o)
+        return out
 
     layer = Of(product, weight=parameter(i, o), **({} if way == "mm" else {"shift": parameter(o)}))
     assert not check(trained(after(first, i, layer), first), {"x": torch.randn(n, t, i)})
@@ -125,7 +112,7 @@ def test_convolutions(data: st.DataObject, dims: int, n: int, seed: int) -> None
         stride = 1
     elif padding == "numbers":
         padding = tuple(data.draw(st.integers(0, 2)) for _ in range(dims))
-    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
+    kind: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1]
     layer = kind(
         i, o, kernel, stride, padding, dilation, groups, bias=data.draw(st.booleans(), "bias")
     )
@@ -138,7 +125,7 @@ def test_convolutions(data: st.DataObject, dims: int, n: int, seed: int) -> None
 
 @pytest.mark.parametrize("mode", ["zeros", "circular", "reflect"])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_a_depthwise_convolution_of_any_layout(mode: str, channels_last: bool) -> None:
+def test_a_depthwise_convolution_of_any_layout(mode: Any, channels_last: bool) -> None:
     torch.manual_seed(1)
     network = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1, padding_mode=mode),
@@ -182,7 +169,8 @@ def test_position_ids_that_all_rows_share(shape: str, rows: int) -> None:
             ids = ids[None]
         elif shape == "[N, T]":
             ids = ids.expand(len(x), -1)
-        return (self.tokens(x) + self.positions(ids)).tanh()
+        out: Tensor = (self.tokens(x) + self.positions(ids)).tanh()
+        return out
 
     network = Of(forward, tokens=nn.Embedding(6, 3), positions=nn.Embedding(8, 3))
     odd = check(network, {"x": torch.randint(0, 6, (rows, 5))})
@@ -283,7 +271,8 @@ def test_bare_parameters(name: str, first: bool, n: int) -> None:
 
 
 def two_layers(self: Any, x: Tensor) -> Tensor:
-    return self.b(self.a(self.b(self.a(x)).tanh()).relu())
+    out: Tensor = self.b(self.a(self.b(self.a(x)).tanh()).relu())
+    return out
 
 
 def test_reused_modules() -> None:

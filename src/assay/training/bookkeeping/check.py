@@ -4,9 +4,8 @@ which way of computing norms is fastest for each layer.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -15,6 +14,12 @@ from assay.errors import UsageError
 from assay.training.batches import Batch
 from assay.training.bookkeeping.engine import BookKeeping
 from assay.training.bookkeeping.matrix import Matrix
+from assay.training.bookkeeping.modes import (
+    by_chance,
+    first_that_mixes,
+    refuse_statistics,
+    still,
+)
 from assay.training.bookkeeping.refusals import reentrant_refused
 from assay.training.bookkeeping.uses import Use
 from assay.training.bookkeeping.watch import Moving, Watch
@@ -24,24 +29,6 @@ Inputs = dict[str, Tensor]
 #: how far norms in a batch may be from those of rows alone
 _TOLERANCE = 1e-3
 _MODEL = "model"
-
-
-@contextlib.contextmanager
-def _still(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode, gradients kept aside, the generator where it was."""
-    modes = [(m, m.training) for m in network.modules()]
-    grads = [(p, p.grad) for p in network.parameters()]
-    network.eval()
-    for parameter, _ in grads:
-        parameter.grad = None
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, grad in grads:
-            parameter.grad = grad
 
 
 def batch_of(inputs: Inputs) -> Batch:
@@ -74,21 +61,37 @@ def check(books: BookKeeping, network: nn.Module, inputs: Inputs) -> frozenset[s
             module.
     """
     mine = {n: p for n, p in books.moving.parameters.items() if n.startswith(f"{_MODEL}:")}
+    odd: frozenset[str] = frozenset()
+    with still(network):
+        odd |= _held(books, network, inputs, mine)
+    with still(network, training=True):
+        refuse_statistics(network, inputs)
+        if not by_chance(network, inputs):
+            odd |= _held(books, network, inputs, mine)
+    return odd
+
+
+def _held(
+    books: BookKeeping, network: nn.Module, inputs: Inputs, mine: dict[str, nn.Parameter]
+) -> frozenset[str]:
+    """See `check`: in the mode that the network is in."""
     batch = batch_of(inputs)
-    with _still(network):
-        alone = _alone(network, inputs, mine)
-        odd = _odd(books.moving, network, inputs, mine)
-        trial = BookKeeping(books.moving, books.clip, odd=odd, keep_squares=True)
-        with trial.watching(batch):
-            losses = losses_of(network, inputs)
-        trial.backward({_MODEL: losses}, len(batch), {})
+    alone = _alone(network, inputs, mine)
+    odd = _odd(books.moving, network, inputs, mine)
+    trial = BookKeeping(books.moving, books.clip, odd=odd, keep_squares=True)
+    with trial.watching(batch):
+        losses = losses_of(network, inputs)
+    trial.backward({_MODEL: losses}, len(batch), {})
     for name, expected in alone.items():
         got = trial.squares.get(name, torch.zeros(len(batch))).sqrt()
         scale = expected.max().clamp_min(1e-6)
         if float((got - expected).abs().max() / scale) > _TOLERANCE:
+            culprit = first_that_mixes(network, inputs)
+            if culprit is None:
+                culprit = name.partition(":")[2].rpartition(".")[0]
             raise UsageError(
                 "the gradient of a row depends on the other rows of its batch, or is not found",
-                where=f"module {name.partition(':')[2].rpartition('.')[0] or 'network'}",
+                where=f"module {culprit or 'network'}",
                 mend="let this module not move, or replace it with one that treats rows alone",
             )
     return trial.odd
@@ -151,7 +154,7 @@ def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, 
     batch = batch_of(inputs)
     chosen: dict[str, str] = {}
     seen: dict[tuple[object, ...], str] = {}
-    with _still(network):
+    with still(network):
         watch = Watch(books.moving, len(batch), books.odd)
         with watch:
             losses = losses_of(network, inputs)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from assay.training.batches import Batch
+from assay.training.bookkeeping.backward import pass_back
 from assay.training.bookkeeping.groups import Grouping
 from assay.training.bookkeeping.matrix import Matrix
 from assay.training.bookkeeping.refusals import new_use_refused, not_finite_refused
@@ -145,17 +146,16 @@ class BookKeeping:
     ) -> None:
         mine = {n: p for n, p in self.moving.parameters.items() if n.startswith(f"{player}:")}
         odd = {n: p for n, p in mine.items() if n in self.odd and losses.requires_grad}
-        uses = watch.uses
-        self._through(losses, watch, {n: p for n, p in mine.items() if n not in odd}, retain or odd)
-        for use in uses:
-            if isinstance(use, Matrix):
-                use.pool = self.pool
-        table = _by_parameter([use for use in uses if use.grad is not None], mine)
+        table = _by_parameter(watch.uses, {n: p for n, p in mine.items() if n not in odd})
+        parts = self._through(losses, watch, table, grouping, retain or bool(odd))
+        table = {n: [(u, r) for u, r in uses if u.reached] for n, uses in table.items()}
         squares = losses.new_zeros(grouping.units)
         with torch.no_grad():
             for name in mine:
                 if name not in odd:
-                    part = self._squares(name, table.get(name, []), grouping)
+                    found = parts.get(name)
+                    uses = table.get(name, [])
+                    part = self._squares(name, uses, grouping) if found is None else found
                     squares += part
                     if self.keep_squares:
                         self.squares[name] = part + squares.new_zeros(grouping.units)
@@ -171,7 +171,7 @@ class BookKeeping:
                     raise not_finite_refused(sorted(odd)[0])
                 # a unit without a finite gradient takes no part: 0 times infinity is not a number
                 factors = torch.where(finite, factors, torch.zeros_like(factors))
-                self._forget(uses, grouping.rows(~finite))
+                self._forget(watch.uses, grouping.rows(~finite))
             of_rows = grouping.spread(factors)
             for name, parameter in mine.items():
                 for use, role in table.get(name, []):
@@ -182,24 +182,50 @@ class BookKeeping:
                 if grad is not None:
                     _gradient(parameter).add_(grad)
 
-    @staticmethod
     def _through(
-        losses: Tensor, watch: Watch, known: Mapping[str, nn.Parameter], keep: Any
-    ) -> None:
-        """Give each use the gradient of its output.
+        self,
+        losses: Tensor,
+        watch: Watch,
+        table: Mapping[str, list[tuple[Use, str]]],
+        grouping: Grouping,
+        keep: bool,
+    ) -> dict[str, Tensor]:
+        """The backward pass: each use gets the gradient of its output.
+
+        Norms that follow from one use are computed as it passes, while it and the input are near;
+        what is not needed after that is let go, so that its memory serves what comes next.
+
+        Returns:
+            Parameter -> squared norms `[U]`, of those whose norms follow from one use.
 
         Raises:
             UsageError: the losses reach a parameter by a way that is no use.
         """
-        edges = [use.edge for use in watch.uses]
-        grads: Sequence[Tensor | None] = [None] * (len(edges) + len(known))
-        if grads and losses.requires_grad:
-            grads = watch.grad(losses, [*edges, *known.values()], keep=bool(keep))
-        for use, grad in zip(watch.uses, grads, strict=False):
-            use.grad = None if grad is None else grad.float()
-        for name, grad in zip(known, grads[len(edges) :], strict=True):
-            if grad is not None:
+        alone = {
+            name
+            for name, uses in table.items()
+            if grouping.plain and len(uses) == 1 and name not in self.support
+        }
+        parts: dict[str, Tensor] = {}
+
+        def arrived(use: Use, grad: Tensor) -> None:
+            use.grad, use.reached = grad.float(), True
+            if isinstance(use, Matrix):
+                use.pool = self.pool
+            single = [(role, name) for role, name in use.names.items() if name in alone]
+            for role, name in single:
+                parts[name] = use.squares(role, self.method(name, use, role), grouping.shared)
+            if len(single) == len(use.names):
+                use.settle()
+
+        for use in watch.uses:
+            use.grad, use.reached = None, False
+        mine = list({id(use): use for uses in table.values() for use, _ in uses}.values())
+        reached = pass_back(losses, watch, mine, arrived, keep) if losses.requires_grad else set()
+        for name in table:
+            if id(self.moving.parameters[name]) in reached:
                 raise new_use_refused(name, "something that cannot be seen")
+        return parts
 
     @staticmethod
     def _forget(uses: Sequence[Use], rows: Tensor) -> None:
@@ -293,11 +319,11 @@ def _by_parameter(
     uses: Sequence[Use], mine: Mapping[str, nn.Parameter]
 ) -> dict[str, list[tuple[Use, str]]]:
     """Parameter -> its uses and the role it has in each."""
-    table: dict[str, list[tuple[Use, str]]] = {}
+    table: dict[str, list[tuple[Use, str]]] = {name: [] for name in mine}
     for use in uses:
         for role, name in use.names.items():
             if name in mine:
-                table.setdefault(name, []).append((use, role))
+                table[name].append((use, role))
     return table
 
 

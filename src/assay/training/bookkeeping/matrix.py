@@ -30,17 +30,28 @@ class Matrix(Use, ABC):
     Attributes:
         x: its input.
         kept: gradients of rows of the weight, from its norm to its sum.
+        sums: those of the bias.
         pool: see `buffer`.
     """
 
     x: Tensor = field(default_factory=lambda: torch.empty(0))
     kept: Tensor | None = field(default=None, repr=False)
+    sums: Tensor | None = field(default=None, repr=False)
     pool: dict[Any, Tensor] | None = field(default=None, repr=False)
 
     def clear(self, rows: Tensor) -> None:
         """See `Use.clear`."""
         super().clear(rows)
-        self.x, self.kept = without(self.x, rows), None
+        if self.grad is not None:
+            self.x = without(self.x, rows)
+        self.kept = None if self.kept is None else without(self.kept, rows)
+        self.sums = None if self.sums is None else without(self.sums, rows)
+
+    def settle(self) -> None:
+        """See `Use.settle`: gradients of rows are enough where they are kept."""
+        weight = "weight" not in self.names or self.kept is not None
+        if weight and ("bias" not in self.names or self.sums is not None):
+            self.grad, self.x = None, torch.empty(0)
 
     def buffer(self, *shape: int) -> Tensor | None:
         """Memory for gradients of rows, the same in every step: fresh memory costs more time than
@@ -78,7 +89,8 @@ class Matrix(Use, ABC):
             ]
             return torch.cat(parts)
         if role == "bias":
-            return squared(self.rows(role))
+            self.sums = self.rows(role)
+            return squared(self.sums)
         self.kept = self.rows_by(method)
         return squared(self.kept)
 
@@ -93,7 +105,7 @@ class Matrix(Use, ABC):
     def weighted(self, role: str, factors: Tensor) -> Tensor:
         """See `Use.weighted`."""
         if role == "bias":
-            return factors @ self.rows("bias")
+            return factors @ (self.rows("bias") if self.sums is None else self.sums)
         if self.kept is not None:
             kept, self.kept = self.kept, None
             return (factors @ kept.flatten(1)).view(self.shapes[role])

@@ -36,7 +36,8 @@ class Use(ABC):
         output: the operation's result, until it is taken.
         edge: the place in the graph where the gradient of the output arrives, whatever becomes of
             the output (it may be changed in place).
-        grad: gradient of the output, once there.
+        grad: gradient of the output, once there and as long as it is needed.
+        reached: the backward pass gave one.
     """
 
     names: dict[str, str]
@@ -45,6 +46,7 @@ class Use(ABC):
     output: Tensor | None
     edge: Any = None
     grad: Tensor | None = None
+    reached: bool = False
 
     def take(self) -> Tensor:
         """The output, which from now on belongs to the network alone."""
@@ -70,6 +72,9 @@ class Use(ABC):
         """Let the rows that are marked `[N]` (bool) have no gradient."""
         if self.grad is not None:
             self.grad = without(self.grad, rows)
+
+    def settle(self) -> None:  # noqa: B027 - not every use has something to let go of
+        """Let go of what the clipped sum does not need, now that all norms are there."""
 
     @abstractmethod
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
@@ -224,8 +229,17 @@ class Small(Use, ABC):
     def clear(self, rows: Tensor) -> None:
         """See `Use.clear`."""
         super().clear(rows)
-        self.made.clear()
+        self.made = {role: without(value, rows) for role, value in self.made.items()}
         self.gone = rows
+
+    def settle(self) -> None:
+        """See `Use.settle`: gradients of rows are there, and small."""
+        if len(self.made) == len(self.names):
+            self.grad = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of what gradients of rows are made from, besides the output's."""
 
     @abstractmethod
     def make(self, role: str) -> Tensor:
@@ -252,22 +266,22 @@ class Norm(Small):
     """Scale and shift after a normalisation over positions of one row.
 
     Attributes:
-        x: the normalised input, shaped as the output, before scale and shift: made when needed.
-        again: makes it.
+        again: makes the normalised input, shaped as the output, before scale and shift.
         channels: scale and shift lie along dimension 1 (group norm), else along the last ones.
     """
 
     again: Any = None
     channels: bool = False
-    x: Tensor | None = None
+
+    def forget(self) -> None:
+        """See `Small.forget`."""
+        self.again = None
 
     def make(self, role: str) -> Tensor:
         """See `Small.make`."""
         value = self.g
         if role == "weight":
-            if self.x is None:
-                self.x = self.again()
-            value = value * self.x
+            value = self.again().mul_(value)
         if self.channels:
             return value.flatten(2).sum(2) if value.dim() > 2 else value
         return _over(value, self.shapes[role])
@@ -284,6 +298,10 @@ class Elementwise(Small):
 
     factor: Tensor | None = None
     sign: float = 1.0
+
+    def forget(self) -> None:
+        """See `Small.forget`."""
+        self.factor = None
 
     def make(self, role: str) -> Tensor:
         """See `Small.make`."""
