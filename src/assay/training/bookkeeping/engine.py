@@ -153,9 +153,9 @@ class BookKeeping:
         with torch.no_grad():
             for name in mine:
                 if name not in odd:
-                    found = parts.get(name)
+                    ready = parts.get(name)
                     uses = table.get(name, [])
-                    part = self._squares(name, uses, grouping) if found is None else found
+                    part = self._squares(name, uses, grouping) if ready is None else ready
                     squares += part
                     if self.keep_squares:
                         self.squares[name] = part + squares.new_zeros(grouping.units)
