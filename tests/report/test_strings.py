@@ -65,11 +65,31 @@ def test_recorded_sentences_are_those_that_stages_write() -> None:
     package = ROOT.parent
     source = "\n".join(path.read_text(encoding="utf-8") for path in package.glob("**/*.py"))
     joined = re.sub(r'"\s*\n\s*f?"', "", source)
+    blank = re.sub(r"(\{[^{}]*\})+", "{}", joined)
     for sentence in RECORDED:
+        if "{" in sentence:
+            # a list's end is written by itself: f" and {n} more"
+            text = re.sub(r"\{\w+\}", "{}", sentence).replace("{} and", " and")
+            assert f'f"{text}"' in blank, sentence
+            assert fields(sentence) == fields(RECORDED[sentence])
+            continue
         # what a stage fills in: f"the {self.method} after the head"
         filled = re.sub("temperature|isotonic", "{self.method}", sentence)
         assert f'"{sentence}"' in joined or f'f"{filled}"' in joined, sentence
     assert str(recorded("{braces} stay")) == "{braces} stay"
+
+
+def test_what_a_recorded_sentence_fills_in_is_kept() -> None:
+    said = "means, spreads and categories of {}, before the first stage"
+    assert (
+        recorded(said.format("age, {w}")).text("zh") == "第一阶段之前 age, {w} 的均值、离散度和类别"
+    )
+    assert (
+        recorded(said.format("the columns")).text("zh") == "第一阶段之前 各列 的均值、离散度和类别"
+    )
+    some = recorded(said.format("a, b and 9 more"))
+    assert some.text("zh") == "第一阶段之前 a, b 及另外 9 列 的均值、离散度和类别"
+    assert some.text("en") == said.format("a, b and 9 more")
 
 
 def test_every_key_in_use_is_in_the_table() -> None:

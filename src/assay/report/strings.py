@@ -35,10 +35,19 @@ def _table() -> dict[str, dict[str, str]]:
 #: key -> language -> text; `{name}` is filled in from the phrase's values
 TABLE = _table()
 
-#: sentences that stages write into a passport, in English -> in Chinese
+#: sentences that stages write into a passport, in English -> in Chinese; `{name}` is what they fill
+#: in
 RECORDED: dict[str, str] = json.loads(
     (Path(__file__).parent / "words" / "recorded.json").read_text(encoding="utf-8")
 )
+
+
+def _filled_in(sentence: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+?)", re.escape(sentence)), re.DOTALL)
+
+
+#: those with something filled in
+_PATTERNS = {_filled_in(sentence): sentence for sentence in RECORDED if "{" in sentence}
 
 _SPOKEN: ContextVar[str] = ContextVar("language", default=LANGUAGE)
 
@@ -148,9 +157,14 @@ def recorded(text: str) -> Phrase:
     >>> recorded("gradient steps").text("zh"), recorded("their own").text("zh")
     ('梯度更新', 'their own')
     """
-    if text not in RECORDED:
-        return literal(text)
-    return literal({"en": text, "zh": RECORDED[text]})
+    if text in RECORDED:
+        return literal({"en": text, "zh": RECORDED[text]})
+    for pattern, sentence in _PATTERNS.items():
+        found = pattern.fullmatch(text)
+        if found:
+            filled = {name: recorded(value).text("zh") for name, value in found.groupdict().items()}
+            return literal({"en": text, "zh": RECORDED[sentence].format(**filled)})
+    return literal(text)
 
 
 def kind_name(kind: str) -> Phrase:
