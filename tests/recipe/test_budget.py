@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from tests.tiny import write_table
 
 from assay import Recipe
 from assay.claims.passport import Passport
+from assay.data.door import LocalDoor
 from assay.errors import ArtefactError, BudgetError, UsageError
 from assay.privacy.composition import accounts
 from assay.privacy.ledger import Budget, Ledger, Policy
 from assay.recipe import budget
-from assay.recipe.run import run
+from assay.recipe.run import again, run
+from assay.training.loop import Job
 from assay.verify import verify
 
 STEPS = {"adamw": {"lr": 0.01}, "private": {"noise_multiplier": 2.0}}
@@ -194,3 +198,52 @@ def test_another_key_is_another_run_and_is_charged_anew(home: Path) -> None:
     first.destroy()
     budget.reserve(made, dataset, budget.secret_of(dataset, folder))
     assert len(spends(ledger)) == 2
+
+
+def steered(**more: Any) -> Recipe:
+    step = {**STEPS, "early_stopping": 5}
+    stage = {"epochs": 3, "batch": 100, "step": step, **more}
+    return recipe(stages=[{"finetune": stage}], data={"ledger": None})
+
+
+def test_early_stopping_by_noised_losses_is_charged_and_keeps_epsilon(home: Path) -> None:
+    made = steered()
+    assert "privacy.epsilon" in made.plan().carries
+    done = run(made)
+    used = accounts(Passport.read(done.model)[0])["table"]
+    assert not used.leaks
+    asked = [e.what for e in used.events if e.what.startswith("validation loss")]
+    assert asked == [f"validation loss {i}" for i in range(3)]
+    dataset = made.data.load(home, made.task)
+    (sums,) = [e for e in budget.planned(made, dataset) if e.what == "sums"]
+    assert sums.steps >= len(asked)
+    text = (done.folder / "metrics.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    curve = [line for line in lines if line["kind"] == "epoch" and line["split"] == "valid"]
+    assert all(abs(line["noised_loss"] - line["loss"]) > 1e-9 for line in curve)
+
+
+def test_a_resumed_job_stays_charged_for_what_it_asked(home: Path) -> None:
+    made = steered()
+    dataset = made.data.load(home, made.task)
+    secret = budget.secret_of(dataset, home / "secret")
+    assert secret is not None
+
+    def job() -> Job:
+        door = budget.door_of(made, dataset, secret, "stage 0")
+        model = made.model.load(home, made.task, dataset, 0, door=LocalDoor())
+        context = again(made, model, dataset, 0, 0, 1)
+        work = home / "work"
+        work.mkdir(exist_ok=True)
+        return Job(made.stages[0], model, replace(context, door=door, secret=secret, work=work))
+
+    first = job()
+    for _ in range(first.steps_per_epoch + 1):
+        first.step()
+    first.checkpoint()
+    first.close()
+    second = job()
+    made.stages[0].place.run(second)
+    second.finish()
+    asked = second.context.door.asked
+    assert asked == [f"validation loss {i}" for i in range(3)]

@@ -128,6 +128,11 @@ class PrivateDoor:
             step=self._times[purpose],
         )
         self._times[purpose] += 1
+        self.charge(name)
+        return answer
+
+    def charge(self, name: str) -> None:
+        """Charge for a question; by itself, for one that was answered before a run was stopped."""
         self.asked.append(name)
         self.events.append(
             Event(
@@ -137,7 +142,6 @@ class PrivateDoor:
                 what=name,
             )
         )
-        return answer
 
 
 def charged(door: object) -> tuple[dict[str, Any], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, model_validator
@@ -130,7 +131,10 @@ class TrainingStage(Stage):
             for why in _sums(p)
         ]
         if steering and "valid" in context.data.splits:
-            reads.append(Read(split="valid", influences=("choice",), why=" and ".join(steering)))
+            why, noised = " and ".join(steering), context.data.noised
+            reads.append(Read(split="valid", influences=("choice",), why=why, private=noised))
+            if context.data.private:
+                reads.append(Read(split="valid", influences=("report",), why="learning curve"))
         elif self.curves and "valid" in context.data.splits:
             reads.append(Read(split="valid", influences=("report",), why="learning curve"))
         added = tuple(self.parameters.structures(context))
@@ -166,6 +170,8 @@ class TrainingStage(Stage):
             if part.private
         ]
         asked = sum(len(_sums(part)) for _, part in self.parts())
+        if any(_observes(part) for part in self.step):
+            asked += math.ceil(self.epochs) + 1
         if asked and noise is not None:
             found.append(
                 Event(noise_multiplier=noise, steps=asked, data=data, unit=unit, what="sums")

@@ -14,6 +14,10 @@ from assay.training.sources import RowSource
 if TYPE_CHECKING:
     from assay.training.loop import Job
 
+#: a unit's loss counts up to this where private validation rows steer training
+BOUND = 4.0
+_QUESTION = "validation loss"
+
 
 class Validation:
     """The validation split, its loss and score after each epoch, and what they decide.
@@ -27,6 +31,7 @@ class Validation:
         self._source, self._stopping = source, stopping
         self._best: dict[str, torch.Tensor] = {}
         self._best_loss, self._waited = math.inf, 0
+        self._asked = 0
 
     @classmethod
     def make(cls, job: Job) -> Validation | None:
@@ -56,26 +61,44 @@ class Validation:
         lengths = self._source.encoded.lengths()
         order = np.argsort(-lengths, kind="stable")
         total, score, count = 0.0, 0.0, len(order)
+        losses = np.zeros(count)
         for start in range(0, count, 64):
             batch = self._source.take(torch.from_numpy(order[start : start + 64].copy()))
             outputs = job.forward(batch.inputs)
-            total += float(job.context.task.row_losses(outputs, batch.targets).sum())
+            rows = job.context.task.row_losses(outputs, batch.targets)
+            total += float(rows.sum())
+            losses[order[start : start + 64]] = rows.double().numpy()
             if outputs.shape[1] > 1:
                 score += float((outputs.argmax(1) == batch.targets).sum())
             else:
                 score += float((outputs[:, 0] - batch.targets).square().sum())
+        found = {"loss": round(total / count, 8)}
+        if job.context.dataset.card.noised and job.steered:
+            found["noised_loss"] = self._noised(job, losses)
         if job.model.classes is not None:
-            return {"loss": round(total / count, 8), "accuracy": round(score / count, 8)}
+            return {**found, "accuracy": round(score / count, 8)}
         target = job.model.preprocessing.target
         scale = target.std if target is not None else 1.0
-        return {"loss": round(total / count, 8), "rmse": round(math.sqrt(score / count) * scale, 8)}
+        return {**found, "rmse": round(math.sqrt(score / count) * scale, 8)}
+
+    def _noised(self, job: Job, losses: np.ndarray[Any, Any]) -> float:
+        """Mean loss of the units, through the one door: that is what may steer training."""
+        units = self._source.units
+        sizes = np.bincount(units)
+        means = np.clip(np.bincount(units, weights=losses) / sizes, 0.0, BOUND)
+        # a question of its own for each epoch: an answer's noise is never used twice
+        name = f"{_QUESTION} {self._asked}"
+        self._asked += 1
+        (total,) = job.context.bounded_sum(name, means[:, None], BOUND)
+        return round(float(total) / len(sizes), 8)
 
     def should_stop(self, job: Job, values: dict[str, float]) -> bool:
         """Early stopping's decision; remembers the best weights while it is on."""
         if self._stopping is None:
             return False
-        if values["loss"] < self._best_loss - self._stopping.min_delta:
-            self._best_loss, self._waited = values["loss"], 0
+        loss = steering(values)
+        if loss < self._best_loss - self._stopping.min_delta:
+            self._best_loss, self._waited = loss, 0
             self._best = job.players[MODEL].kept()
         else:
             self._waited += 1
@@ -90,10 +113,20 @@ class Validation:
     def state(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What a resumed run needs."""
         finite = self._best_loss if math.isfinite(self._best_loss) else None
-        return self._best, {"best_loss": finite, "waited": self._waited}
+        return self._best, {"best_loss": finite, "waited": self._waited, "asked": self._asked}
 
-    def restore(self, tensors: dict[str, torch.Tensor], plain: dict[str, Any]) -> None:
-        """Undo everything since `state` was taken."""
+    def restore(
+        self, tensors: dict[str, torch.Tensor], plain: dict[str, Any], door: Any = None
+    ) -> None:
+        """Undo everything since `state` was taken; what was asked of the door stays charged."""
+        self._asked = plain.get("asked", 0)
+        for number in range(self._asked):
+            door.charge(f"{_QUESTION} {number}")
         self._best = tensors
         self._best_loss = math.inf if plain["best_loss"] is None else plain["best_loss"]
         self._waited = plain["waited"]
+
+
+def steering(values: dict[str, float]) -> float:
+    """The loss that may decide something: noised where the validation rows are private."""
+    return values.get("noised_loss", values["loss"])

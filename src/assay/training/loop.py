@@ -114,6 +114,11 @@ class Job:
     # -- a step -----------------------------------------------------------------------------
 
     @property
+    def steered(self) -> bool:
+        """Whether validation losses decide something."""
+        return any(getattr(part, "observes", False) for part in self.stage.step)
+
+    @property
     def done(self) -> bool:
         """Whether the stage has taken its steps, or was stopped early."""
         return self.stopped or self.steps_done >= self.total_steps
@@ -233,7 +238,7 @@ class Job:
         self._opened = contextlib.ExitStack()
         for network in self.networks.values():
             network.train()
-            _freeze_norms(network)
+            preparing.freeze_norms(network)
         if self.feeder is not None:
             self._opened.enter_context(self.feeder.feeding())
 
@@ -286,7 +291,7 @@ class Job:
             self._write(kind="epoch", split="valid", **values)
             text += ", valid " + ", ".join(f"{k} {v:.4f}" for k, v in values.items())
             for player in self.players.values():
-                player.observe(values["loss"])
+                player.observe(curves.steering(values))
             self.stopped = self.valid.should_stop(self, values)
         self.context.progress.update(self.steps_done, self.total_steps, text)
 
@@ -359,19 +364,6 @@ class Job:
         use_attention(self.model.network, self._attention)
         self.model.network.eval()
         return self.model.without_files()
-
-
-def _freeze_norms(network: torch.nn.Module) -> None:
-    """A batch norm whose parameters do not move must not move its running statistics either.
-
-    One that has no parameters moves only where everything does.
-    """
-    everything = all(p.requires_grad for p in network.parameters())
-    for module in network.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-            own = [p.requires_grad for p in module.parameters()]
-            if not (any(own) if own else everything):
-                module.eval()
 
 
 def train(

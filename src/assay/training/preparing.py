@@ -186,3 +186,16 @@ def drawn_views(stage: Answers, context: RunContext) -> list[View]:
         return show
 
     return [view(k) for k in range(stage.cached_views)]
+
+
+def freeze_norms(network: nn.Module) -> None:
+    """A batch norm whose parameters do not move must not move its running statistics either.
+
+    One that has no parameters moves only where everything does.
+    """
+    everything = all(p.requires_grad for p in network.parameters())
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            own = [p.requires_grad for p in module.parameters()]
+            if not (any(own) if own else everything):
+                module.eval()

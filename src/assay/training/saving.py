@@ -45,7 +45,8 @@ def restore(job: Job, checkpoint: Checkpoint) -> None:
     for name, player in job.players.items():
         player.restore(_under(checkpoint.tensors, f"{name}/"), state["players"][name])
     if job.valid is not None:
-        job.valid.restore(_under(checkpoint.tensors, "valid/"), state["valid"])
+        best = _under(checkpoint.tensors, "valid/")
+        job.valid.restore(best, state["valid"], job.context.door)
 
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
