@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from assay.errors import UsageError
+from assay.files import derive_seed
 from assay.training import curves, preparing, saving
 from assay.training.batches import Batch, to_units
 from assay.training.capture import capturing
@@ -104,7 +105,10 @@ class Job:
         self.state = self.source.init()
         self.steps_done, self.stopped = 0, False
         self.interval, self.epoch = Meter(), Meter()
-        self._base_seed = context.derive("step") % (1 << 62)
+        secret = self._engine.secret()
+        #: what the steps' chance follows from; a private engine's own, which nobody can guess
+        self._seed = context.seed if secret is None else secret
+        self._base_seed = self._derive("step") % (1 << 62)
         self._log_every = max(1, self.total_steps // _LOGGED_LINES)
         self._checkpoints = Checkpoints(context.work) if context.work is not None else None
         self._saved_at = time.monotonic()
@@ -156,6 +160,9 @@ class Job:
             self._end_epoch()
         self._maybe_checkpoint()
 
+    def _derive(self, *names: str | int) -> int:
+        return derive_seed(self._seed, self.context.stage, *names)
+
     def _next_batches(self) -> list[Batch]:
         if isinstance(self.source, LogicalSource):
             batches, self.state = self.source.logical(self.state, self.model)
@@ -185,7 +192,7 @@ class Job:
         if self.stage.cached_views and self.feeder is not None and self.feeder.cached:
             return batch
         for place, part in enumerate(self.stage.augment):
-            seed = self.context.derive("augment", self.steps_done, index, place, part.part_name)
+            seed = self._derive("augment", self.steps_done, index, place, part.part_name)
             batch = part.apply(batch, torch.Generator().manual_seed(seed))
         return batch
 
@@ -206,7 +213,7 @@ class Job:
             return outputs[player]
 
         def generator(name: str) -> torch.Generator:
-            seed = self.context.derive("term", self.steps_done, name)
+            seed = self._derive("term", self.steps_done, name)
             return torch.Generator().manual_seed(seed)
 
         call = Call(batch, self.setup, self.steps_done, forward, generator, training, captured)

@@ -126,6 +126,10 @@ class PrivateEngine:
         with self.books.watching(batch):
             yield
 
+    def secret(self) -> int:
+        """See `Engine.secret`."""
+        return int.from_bytes(self.source.stream.bytes("chance", 0, 16), "little")
+
     def begin(self, step: int, flats: Mapping[str, Flat]) -> None:
         """Draw the step's noise in the background, while gradients are computed."""
         self.step, self._seen, self._clipped = step, 0, 0.0

@@ -110,12 +110,13 @@ class BookKeeping:
 
         Args:
             losses: player -> losses of privacy units `[U]`.
-            rows: not used: private sums are divided by what is expected, not by what came.
+            rows: of the whole logical batch, for the scalar that is logged: private sums are
+                divided by what is expected, not by what came.
             flats: player -> its buffers.
             share: share of the bound that each player has.
 
         Returns:
-            Player -> mean loss of the units, detached.
+            Player -> the losses' sum over `rows`, detached.
 
         Raises:
             UsageError: a parameter is used in a way that was not there when the stage began.
@@ -133,7 +134,7 @@ class BookKeeping:
         for i, player in enumerate(players):
             last = i + 1 == len(players)
             self._player(player, losses[player], watch, grouping, share, retain=not last)
-        return {player: units.detach().mean() for player, units in losses.items()}
+        return {player: units.detach().sum() / rows for player, units in losses.items()}
 
     def _player(
         self,

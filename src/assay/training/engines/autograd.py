@@ -20,6 +20,14 @@ class Engine(Protocol):
     `finish`. `facts` at the end.
     """
 
+    def secret(self) -> int | None:
+        """What the steps' own chance (dropout, augmentations) follows from; None: the run's seed.
+
+        Which draw a unit gets depends on who else is in its batch, so under privacy it must not be
+        known.
+        """
+        ...
+
     def begin(self, step: int, flats: Mapping[str, Flat]) -> None:
         """A step begins; gradients are nought."""
         ...
@@ -54,6 +62,10 @@ class Engine(Protocol):
 
 class Autograd:
     """One backward pass for all units together."""
+
+    def secret(self) -> int | None:
+        """See `Engine.secret`."""
+        return None
 
     def begin(self, step: int, flats: Mapping[str, Flat]) -> None:
         """See `Engine.begin`."""
