@@ -34,10 +34,10 @@ export OMP_WAIT_POLICY ?= passive
 # one import cache and no surprises from the user's own packages
 export PYTHONNOUSERSITE := 1
 
-.PHONY: help demo test test-long lint format docs bench-adapt bench-loop bench-vision clean
+.PHONY: help demo test test-long lint format docs bench-adapt bench-loop bench-vision bench-private clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -51,7 +51,7 @@ $(STAMPS)/test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,test)
 
 $(STAMPS)/bench: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(call install,bench$(comma)export$(comma)samples$(comma)text)
+	$(call install,bench$(comma)export$(comma)private$(comma)samples$(comma)text$(comma)vision)
 
 $(STAMPS)/docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call install,docs)
@@ -102,6 +102,9 @@ bench-loop: $(STAMPS)/bench ## the loop beside a hand-written torch loop
 
 bench-vision: $(STAMPS)/bench ## fine-tuning images: assay beside a plain torch loop and the Trainer
 	$(BIN)/python benchmarks/vision_vs_peers.py $(ARGS)
+
+bench-private: $(STAMPS)/bench ## private steps beside the same steps without privacy, and beside Opacus
+	$(BIN)/python benchmarks/private_vs_peers.py $(ARGS)
 
 clean: ## remove what tools made (not .venv, not runs)
 	rm -rf site build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

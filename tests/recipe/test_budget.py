@@ -88,6 +88,7 @@ def test_a_run_is_charged_once_and_claims_no_more_than_it_reserved(home: Path) -
     assert 0 < claim.value <= reserved["epsilon"]
     assert verify(done.folder).ok
     assert not list(done.folder.rglob("*.key"))
+    assert done.folder.stat().st_mode & 0o777 == 0o700, "its disclosures are the owner's alone"
 
 
 def test_what_the_budget_does_not_hold_is_refused_and_leaves_nothing(home: Path) -> None:

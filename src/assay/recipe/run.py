@@ -145,6 +145,9 @@ class _Runner:
         torch.set_num_threads(self.threads)
         dataset = self._dataset(state)
         check_splits(self.recipe, self.plan, dataset)
+        if dataset.card.private:
+            # curves, losses and pictures in it tell of the rows: they are the owner's
+            self.folder.path.chmod(0o700)
         if state.done < len(self.recipe.stages):
             self._secret = budget.secret_of(dataset, self.folder.secret)
             self._receipt = budget.reserve(self.recipe, dataset, self._secret)
