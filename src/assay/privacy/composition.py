@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from assay.claims.claim import Claim
@@ -53,6 +53,23 @@ class Account:
     def events(self) -> list[Event]:
         """All events."""
         return [event for _, event in self.parts]
+
+    @property
+    def units_named(self) -> tuple[str, ...]:
+        """The privacy units that events speak of."""
+        return tuple(sorted({event.unit for event in self.events}))
+
+    @property
+    def unclaimed(self) -> str:
+        """Why no epsilon can be claimed, in words; empty where one can."""
+        if self.leaks:
+            return f"{self.leaks[0]} was not charged"
+        if not self.events:
+            return "nothing private was read"
+        if len(self.units_named) > 1:
+            # what hides a row hides no patient, and the other way round one row is not one patient
+            return f"what was charged by {' and by '.join(self.units_named)} does not add up"
+        return ""
 
     @property
     def delta(self) -> float:
@@ -110,7 +127,23 @@ def accounts(
             _stage(found, name, said.name, said.used, said.effects.reads)
     if used is not None:
         _stage(found, name, stage, used, reads)
-    return found
+    return _together(found)
+
+
+def _together(found: dict[str, Account]) -> dict[str, Account]:
+    """What was read of the same data under several names counts under each of them."""
+    told = {name: {e.data for e in account.events} - {""} for name, account in found.items()}
+    whole = {}
+    for name, account in found.items():
+        others = [found[n] for n in found if n != name and told[n] & told[name]]
+        whole[name] = replace(
+            account,
+            parts=account.parts + [part for other in others for part in other.parts],
+            deltas=account.deltas + [delta for other in others for delta in other.deltas],
+            leaks=account.leaks + [leak for other in others for leak in other.leaks],
+            insecure=account.insecure or any(other.insecure for other in others),
+        )
+    return whole
 
 
 def _stage(
@@ -160,15 +193,15 @@ def _charge(account: Account, who: str, events: Iterable[Mapping[str, Any]]) -> 
 
 
 def claim_of(account: Account) -> Claim | None:
-    """The claim that an account supports; None where an uncharged reading leaves none.
+    """The claim that an account supports; None where there is none (`Account.unclaimed`).
 
     Its value is None where there is no finite epsilon: a mechanism without noise, or randomness
     that can be guessed.
     """
-    if account.leaks or not account.events:
+    if account.unclaimed:
         return None
     epsilon = account.epsilon()
-    units = sorted({event.unit for event in account.events})
+    (unit,) = account.units_named
     method = "privacy loss distributions; Gaussian noise, Poisson sampling; add or remove a unit"
     if account.insecure:
         method = "no privacy: sampling and noise came from a seed that can be guessed"
@@ -181,7 +214,7 @@ def claim_of(account: Account) -> Claim | None:
         nature="historical",
         dataset=account.data,
         split="train",
-        conditions={"delta": account.delta, "unit": ", ".join(units)},
+        conditions={"delta": account.delta, "unit": unit},
         method=method,
         n=account.units,
         details={"parts": account.by_part(), "not_covered": list(NOT_COVERED)},

@@ -143,7 +143,7 @@ class TrainingStage(Stage):
             keeps += ["size.parameters", "size.bytes", "size.macs"]
         if "mask" in context.structures and not added:
             keeps.append("sparsity.*")
-        if not context.data.private:
+        if not context.data.private and not self._learns_from_others():
             keeps.append(EPSILON)
         return Effects(
             adds=(EPSILON,) if private and context.data.private else (),
@@ -158,6 +158,10 @@ class TrainingStage(Stage):
     def private(self) -> bool:
         """Whether the training rows are read through a private mechanism."""
         return any(part.private for part in self.step)
+
+    def _learns_from_others(self) -> bool:
+        """Whether a term reads another model, whose spends nobody has added up."""
+        return any(getattr(t, "teacher", None) not in (None, "current") for t in self.objective)
 
     def charges(self, units: int, data: str, unit: str, noise: float | None) -> list[Any]:
         """See `Stage.charges`: the private steps, and the sums that parts ask for."""
@@ -240,12 +244,14 @@ class TrainingStage(Stage):
             context.record(charged=list(sums))
         reads = self.effects(context.plan).reads
         found = accounts(model.passport, stage=self.part_name, used=context.used, reads=reads)
-        account = found[context.dataset.name]
-        claim = claim_of(account)
-        if claim is not None:
-            context.claim(claim)
-        elif account.leaks:
-            context.progress.say(f"no epsilon is claimed: {account.leaks[0]} was not charged")
+        for account in found.values():
+            if account.private and account.events:
+                claim = claim_of(account)
+                if claim is not None:
+                    context.claim(claim)
+                else:
+                    why = account.unclaimed
+                    context.progress.say(f"{account.data}: no epsilon is claimed, for {why}")
 
     def measure(self, model: Model, context: RunContext) -> None:
         """Compose anew what the passport recorded as used."""
@@ -253,10 +259,10 @@ class TrainingStage(Stage):
 
         if "private" not in context.used:
             return
-        account = accounts(model.passport).get(context.plan.data.name)
-        claim = claim_of(account) if account is not None else None
-        if claim is not None:
-            context.claim(claim)
+        for account in accounts(model.passport).values():
+            claim = claim_of(account) if account.private else None
+            if claim is not None:
+                context.claim(claim)
 
     def agrees(self, claim: Claim, again: Claim) -> Status:
         """An epsilon is the same to a thousandth; one that is none fails."""
