@@ -60,7 +60,8 @@ def their_gradients(network: nn.Module, x: Tensor) -> dict[str, Tensor]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of hooks on modules, which are the point
         wrapped: Any = opacus.GradSampleModule(twin, loss_reduction="sum")
-        rowwise(wrapped(x)).sum().backward()
+        losses: Any = rowwise(wrapped(x))
+        losses.sum().backward()
     grads: dict[str, Any] = dict(twin.named_parameters())
     return {name: parameter.grad_sample.detach() for name, parameter in grads.items()}
 
