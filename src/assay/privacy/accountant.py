@@ -110,12 +110,18 @@ def epsilon(events: Sequence[Event], delta: float, interval: float = INTERVAL) -
     """
     if not 0 < delta < 1:
         raise ValueError(f"expected delta in (0, 1), not {delta}")
-    key = _key([e for e in events if e.mechanism != "pure" or e.epsilon])
+    return _epsilon(
+        _key([e for e in events if e.mechanism != "pure" or e.epsilon]), delta, interval
+    )
+
+
+@lru_cache(maxsize=1024)
+def _epsilon(key: tuple[tuple[Any, ...], ...], delta: float, interval: float) -> float:
     if not key:
         return 0.0
     if not _private(key):
         return math.inf
-    loose = from_renyi(renyi(events), delta)
+    loose = from_renyi(_renyi(key, ORDERS), delta)
     if loose > _HUGE:
         return loose
     found = min(loose, float(_pld(key, interval).get_epsilon_for_delta(delta)))
@@ -198,28 +204,34 @@ def curve(
 
 def renyi(events: Sequence[Event], orders: Sequence[float] = ORDERS) -> list[float]:
     """Renyi divergence of all events together at each order; infinite without noise."""
-    from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant
-
     key = _key([e for e in events if e.mechanism != "pure" or e.epsilon])
-    if not key:
-        return [0.0] * len(orders)
     if not _private(key):
         return [math.inf] * len(orders)
+    return _renyi(key, tuple(orders))
+
+
+def _renyi(key: tuple[tuple[Any, ...], ...], orders: tuple[float, ...]) -> list[float]:
+    total = [0.0] * len(orders)
+    for *mechanism, steps in key:
+        one = _renyi_once(tuple(mechanism), orders)
+        total = [t + steps * r for t, r in zip(total, one, strict=True)]
+    return total
+
+
+@lru_cache(maxsize=1024)
+def _renyi_once(mechanism: tuple[Any, ...], orders: tuple[float, ...]) -> tuple[float, ...]:
+    """Of one release: plans ask for the same mechanism over many numbers of steps."""
+    from dp_accounting.rdp.rdp_privacy_accountant import RdpAccountant
+
+    name, _, eps, _ = mechanism
+    if name == "pure":
+        # Bun and Steinke 2016, arXiv 1605.02065: at most epsilon, and at most a epsilon^2 / 2
+        return tuple(min(eps, order * eps * eps / 2) for order in orders)
     # orders near 1 may not converge: they then count as infinite, which is no error
     logging.getLogger("absl").setLevel(logging.ERROR)
     accountant = RdpAccountant(list(orders), _library().NeighboringRelation.ADD_OR_REMOVE_ONE)
-    total = [0.0] * len(orders)
-    for entry in key:
-        mechanism, _, eps, _, steps = entry
-        if mechanism == "pure":
-            # Bun and Steinke 2016, arXiv 1605.02065: at most epsilon, and at most a epsilon^2 / 2
-            total = [
-                t + steps * min(eps, order * eps * eps / 2)
-                for t, order in zip(total, orders, strict=True)
-            ]
-        else:
-            accountant.compose(_event(entry))
-    return [t + float(r) for t, r in zip(total, accountant._rdp, strict=True)]
+    accountant.compose(_event((*mechanism, 1)))
+    return tuple(float(r) for r in accountant._rdp)
 
 
 def from_renyi(
