@@ -111,7 +111,7 @@ def test_every_architecture_is_here() -> None:
     assert here == set(registry.names("architecture"))
 
 
-@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("grouped", [False, pytest.param(True, marks=pytest.mark.long)])
 @pytest.mark.parametrize("name", EVERY)
 def test_every_architecture(name: str, grouped: bool) -> None:
     network, inputs = make(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +66,10 @@ def only(folder: Path) -> Claim:
     return claim
 
 
+def weights(done: Run) -> bytes:
+    return (done.folder / "model/model.safetensors").read_bytes()
+
+
 def events(folder: Path, name: str = "table") -> list[Event]:
     passport, _ = Passport.read(folder / "model")
     return accounts(passport)[name].events
@@ -92,6 +95,7 @@ def test_two_private_stages_have_one_epsilon_and_verify_finds_it_again(home: Pat
     assert statuses(found)["privacy.epsilon"] == "holds"
 
 
+@pytest.mark.long
 def test_a_target_is_met_by_what_was_used(home: Path) -> None:
     step = {"private": {"epsilon": 4.0, "delta": 1e-4}}
     done = run(recipe(private(None, **step)), out=home / "out")
@@ -242,7 +246,10 @@ def killed_at(patch: Patch, stage: int, step: int) -> None:
     patch.setattr(Job, "step", stepping)
 
 
-@pytest.mark.parametrize(("stage", "step"), [(0, 1), (0, 5), (1, 3), (1, 4)])
+SLOW = [pytest.param(*where, marks=pytest.mark.long) for where in ((0, 1), (0, 5), (1, 4))]
+
+
+@pytest.mark.parametrize(("stage", "step"), [(1, 3), *SLOW])
 def test_a_killed_run_ends_as_one_that_never_stopped(
     home: Path, stage: int, step: int, monkeypatch: Patch
 ) -> None:
@@ -264,8 +271,7 @@ def test_a_killed_run_ends_as_one_that_never_stopped(
     parts = run(None, resume=home / "parts")
     assert events(parts.folder) == events(whole.folder)
     assert only(parts.folder) == only(whole.folder)
-    model: Callable[[Run], bytes] = lambda r: (r.folder / "model/model.safetensors").read_bytes()  # noqa: E731
-    assert model(parts) == model(whole)
+    assert weights(parts) == weights(whole)
     for done in (whole, parts):
         assert not list(done.folder.rglob("*.key"))
         assert verify(done.folder).ok
@@ -274,6 +280,5 @@ def test_a_killed_run_ends_as_one_that_never_stopped(
 def test_two_runs_never_draw_the_same(home: Path) -> None:
     made = recipe(private())
     first, second = run(made, out=home / "a"), run(made, out=home / "b")
-    weights = [(r.folder / "model/model.safetensors").read_bytes() for r in (first, second)]
-    assert weights[0] != weights[1]
+    assert weights(first) != weights(second)
     assert only(first.folder).value == only(second.folder).value
