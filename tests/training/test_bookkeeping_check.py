@@ -166,6 +166,23 @@ def test_chance_in_training_is_no_mixing() -> None:
     }
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rare_chance_is_no_mixing_either(seed: int) -> None:
+    """Stochastic depth leaves a branch out, here seldom: two passes may well be alike."""
+
+    def forward(self: Any, x: Tensor) -> Tensor:
+        kept = torch.rand(len(x), 1) >= 0.1 if self.training else torch.ones(len(x), 1)
+        out: Tensor = self.first(x) + kept * self.branch(x)
+        return out
+
+    torch.manual_seed(seed)
+    network = Of(forward, first=nn.Linear(3, 3), branch=nn.Linear(3, 3))
+    state = torch.get_rng_state()
+    books = books_for({PLAYER: network}, Clip(1.0))
+    assert not held_against_rows(books, network, {"x": torch.ones(3, 3)})
+    assert torch.equal(state, torch.get_rng_state())
+
+
 def test_a_use_that_was_not_checked_is_refused() -> None:
     network = Of(
         lambda s, x: functional.bilinear(x, x, s.cube) if len(x) > 3 else x @ s.cube[0],

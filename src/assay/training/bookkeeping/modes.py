@@ -81,13 +81,11 @@ def _filled(network: nn.Module) -> Iterator[None]:
 
 
 def by_chance(network: nn.Module, inputs: Inputs) -> bool:
-    """Whether two passes over the same rows differ (stochastic depth, noise)."""
-    found = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        with torch.no_grad():
-            found.append(network(**inputs))
-    return not torch.allclose(found[0], found[1], rtol=1e-5, atol=1e-6)
+    """Whether a pass draws anything (stochastic depth, noise): two passes then differ."""
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        network(**inputs)
+    return not torch.equal(before, torch.get_rng_state())
 
 
 def refuse_statistics(network: nn.Module, inputs: Inputs) -> None:
