@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -12,22 +13,24 @@ from assay.training.bookkeeping.watch import Watch
 Tensor = torch.Tensor
 Arrived = Callable[[Use, Tensor], None]
 
+#: what a graph has where a leaf's gradient is added up
+_END: Any = type(torch.autograd.graph.get_gradient_edge(torch.zeros((), requires_grad=True)).node)
+
 
 def leaves(losses: Tensor) -> list[Tensor]:
     """The tensors at which a backward pass from `losses` ends."""
     found: list[Tensor] = []
-    seen: set[object] = set()
-    left = [losses.grad_fn]
+    seen: set[Any] = set()
+    left: list[Any] = [torch.autograd.graph.get_gradient_edge(losses).node]
     while left:
-        node = left.pop()
-        if node is None or node in seen:
+        node: Any = left.pop()
+        if type(node) is _END:
+            found.append(node.variable)
             continue
-        seen.add(node)
-        leaf = getattr(node, "variable", None)
-        if type(node).__name__ == "AccumulateGrad" and leaf is not None:
-            found.append(leaf)
-        else:
-            left.extend(following for following, _ in node.next_functions)
+        for following, _ in node.next_functions:
+            if following is not None and following not in seen:
+                seen.add(following)
+                left.append(following)
     return found
 
 
@@ -49,11 +52,13 @@ def pass_back(
     """
 
     def show(use: Use) -> Callable[[Sequence[Tensor | None]], None]:
+        place = use.edge.output_nr
+
         def shown(grads: Sequence[Tensor | None]) -> None:
-            grad = grads[use.edge.output_nr]
+            grad = grads[place]
             if grad is not None:
                 # operations on gradients are none of the watch's business
-                with torch.no_grad(), torch._C.DisableTorchFunction():
+                with torch._C.DisableTorchFunction():
                     arrived(use, grad)
 
         return shown

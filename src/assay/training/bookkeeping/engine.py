@@ -18,6 +18,7 @@ from torch import nn
 
 from assay.training.batches import Batch
 from assay.training.bookkeeping.backward import pass_back
+from assay.training.bookkeeping.gathered import Gathered
 from assay.training.bookkeeping.groups import Grouping
 from assay.training.bookkeeping.matrix import Matrix
 from assay.training.bookkeeping.refusals import new_use_refused, not_finite_refused
@@ -80,6 +81,7 @@ class BookKeeping:
     keep_squares: bool = False
     squares: dict[str, Tensor] = field(default_factory=dict)
     pool: dict[Any, Tensor] = field(default_factory=dict, repr=False)
+    _ways: dict[Any, str] = field(default_factory=dict, repr=False)
     _watch: Watch | None = None
     _batch: Batch | None = None
 
@@ -148,12 +150,14 @@ class BookKeeping:
         mine = {n: p for n, p in self.moving.parameters.items() if n.startswith(f"{player}:")}
         odd = {n: p for n, p in mine.items() if n in self.odd and losses.requires_grad}
         table = _by_parameter(watch.uses, {n: p for n, p in mine.items() if n not in odd})
-        parts = self._through(losses, watch, table, grouping, retain or bool(odd))
+        parts, small = self._through(losses, watch, table, grouping, retain or bool(odd))
         table = {n: [(u, r) for u, r in uses if u.reached] for n, uses in table.items()}
         squares = losses.new_zeros(grouping.units)
         with torch.no_grad():
+            if small.rows:
+                squares += small.squares()
             for name in mine:
-                if name not in odd:
+                if name not in odd and name not in small.rows:
                     ready = parts.get(name)
                     uses = table.get(name, [])
                     part = self._squares(name, uses, grouping) if ready is None else ready
@@ -172,11 +176,14 @@ class BookKeeping:
                     raise not_finite_refused(sorted(odd)[0])
                 # a unit without a finite gradient takes no part: 0 times infinity is not a number
                 factors = torch.where(finite, factors, torch.zeros_like(factors))
-                self._forget(watch.uses, grouping.rows(~finite))
+                self._forget(watch.uses, small, grouping.rows(~finite))
             of_rows = grouping.spread(factors)
-            for name, parameter in mine.items():
-                for use, role in table.get(name, []):
-                    use.add(role, of_rows, _gradient(parameter), grouping.shared)
+            gradients = {name: _gradient(parameter) for name, parameter in mine.items()}
+            if small.rows:
+                small.add(of_rows, gradients)
+            for name, total in gradients.items():
+                for use, role in () if name in small.rows else table.get(name, ()):
+                    use.add(role, of_rows, total, grouping.shared)
         if odd:
             found = watch.grad(losses, list(odd.values()), factors, retain)
             for parameter, grad in zip(odd.values(), found, strict=True):
@@ -190,14 +197,15 @@ class BookKeeping:
         table: Mapping[str, list[tuple[Use, str]]],
         grouping: Grouping,
         keep: bool,
-    ) -> dict[str, Tensor]:
+    ) -> tuple[dict[str, Tensor], Gathered]:
         """The backward pass: each use gets the gradient of its output.
 
         Norms that follow from one use are computed as it passes, while it and the input are near;
         what is not needed after that is let go, so that its memory serves what comes next.
 
         Returns:
-            Parameter -> squared norms `[U]`, of those whose norms follow from one use.
+            Parameter -> squared norms `[U]`, of those whose norms follow from one use; and the
+            gradients of rows of the small ones among them.
 
         Raises:
             UsageError: the losses reach a parameter by a way that is no use.
@@ -208,6 +216,7 @@ class BookKeeping:
             if grouping.plain and len(uses) == 1 and name not in self.support
         }
         parts: dict[str, Tensor] = {}
+        small = Gathered()
 
         def arrived(use: Use, grad: Tensor) -> None:
             use.grad, use.reached = grad.float(), True
@@ -215,7 +224,10 @@ class BookKeeping:
                 use.pool = self.pool
             single = [(role, name) for role, name in use.names.items() if name in alone]
             for role, name in single:
-                parts[name] = use.squares(role, self.method(name, use, role), grouping.shared)
+                if use.is_small(role) and not self.keep_squares:
+                    small.rows[name] = use.rows(role).flatten(1)
+                else:
+                    parts[name] = use.squares(role, self.way(name, use, role), grouping.shared)
             if len(single) == len(use.names):
                 use.settle()
 
@@ -226,10 +238,12 @@ class BookKeeping:
         for name in table:
             if id(self.moving.parameters[name]) in reached:
                 raise new_use_refused(name, "something that cannot be seen")
-        return parts
+        return parts, small
 
     @staticmethod
-    def _forget(uses: Sequence[Use], rows: Tensor) -> None:
+    def _forget(uses: Sequence[Use], small: Gathered, rows: Tensor) -> None:
+        if small.rows:
+            small.clear(rows)
         for use in uses:
             use.clear(rows)
 
@@ -251,6 +265,14 @@ class BookKeeping:
             use, role = together
             return use.squares(role, "ghost", {})
         return self._built(name, uses, grouping, None)
+
+    def way(self, name: str, use: Use, role: str) -> str:
+        """See `method`, which it asks once for each shape."""
+        key = (name, role, use.g.shape, self.methods.get(name))
+        found = self._ways.get(key)
+        if found is None:
+            found = self._ways[key] = self.method(name, use, role)
+        return found
 
     def method(self, name: str, use: Use, role: str) -> str:
         """The way that was chosen for a parameter, or the cheapest guess."""

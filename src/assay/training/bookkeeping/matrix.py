@@ -17,6 +17,8 @@ from assay.training.bookkeeping.uses import KEEP, Use, diagonal, gram, squared, 
 
 Tensor = torch.Tensor
 
+_NOTHING = torch.empty(0)
+
 
 def _place(x: Tensor) -> tuple[Any, ...]:
     """Names a tensor that is alive: two uses of one input have the same."""
@@ -49,9 +51,12 @@ class Matrix(Use, ABC):
 
     def settle(self) -> None:
         """See `Use.settle`: gradients of rows are enough where they are kept."""
-        weight = "weight" not in self.names or self.kept is not None
-        if weight and ("bias" not in self.names or self.sums is not None):
-            self.grad, self.x = None, torch.empty(0)
+        if "weight" not in self.names or self.kept is not None:
+            self.grad, self.x = None, _NOTHING
+
+    def is_small(self, role: str) -> bool:
+        """See `Use.is_small`."""
+        return role == "bias"
 
     def buffer(self, *shape: int) -> Tensor | None:
         """Memory for gradients of rows, the same in every step: fresh memory costs more time than
@@ -110,6 +115,14 @@ class Matrix(Use, ABC):
             kept, self.kept = self.kept, None
             return (factors @ kept.flatten(1)).view(self.shapes[role])
         return self.contract(factors)
+
+    def add(self, role: str, factors: Tensor, total: Tensor, shared: dict[Any, Tensor]) -> None:
+        """See `Use.add`."""
+        if role == "bias" or self.kept is None or not total.is_contiguous():
+            super().add(role, factors, total, shared)
+        else:
+            total.view(1, -1).addmm_(factors[None], self.kept.flatten(1))
+            self.kept = None
 
     @abstractmethod
     def contract(self, factors: Tensor) -> Tensor:

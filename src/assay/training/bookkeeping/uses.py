@@ -23,6 +23,8 @@ Tensor = torch.Tensor
 KEEP = 1 << 28
 #: a squared norm that is so small a part of its terms is lost in their rounding
 LOST = 1e-3
+#: parameters of so many values are small
+SMALL = 4096
 
 
 @dataclass(eq=False)
@@ -75,6 +77,10 @@ class Use(ABC):
 
     def settle(self) -> None:  # noqa: B027 - not every use has something to let go of
         """Let go of what the clipped sum does not need, now that all norms are there."""
+
+    def is_small(self, role: str) -> bool:
+        """Whether gradients of rows are so small that they are best gathered with others."""
+        return False
 
     @abstractmethod
     def rows(self, role: str, chosen: slice | Tensor = slice(None)) -> Tensor:
@@ -232,11 +238,14 @@ class Small(Use, ABC):
         self.made = {role: without(value, rows) for role, value in self.made.items()}
         self.gone = rows
 
+    def is_small(self, role: str) -> bool:
+        """See `Use.is_small`."""
+        return self.shapes[role].numel() <= SMALL
+
     def settle(self) -> None:
         """See `Use.settle`: gradients of rows are there, and small."""
-        if len(self.made) == len(self.names):
-            self.grad = None
-            self.forget()
+        self.grad = None
+        self.forget()
 
     def forget(self) -> None:
         """Let go of what gradients of rows are made from, besides the output's."""
@@ -266,25 +275,35 @@ class Norm(Small):
     """Scale and shift after a normalisation over positions of one row.
 
     Attributes:
-        again: makes the normalised input, shaped as the output, before scale and shift.
+        again: makes the normalised input, shaped as the output, before scale and shift; where there
+            is `rate`, without that factor.
+        rate: what the centred input of each position `[N, T]`, or group `[N, G]`, is multiplied by.
         channels: scale and shift lie along dimension 1 (group norm), else along the last ones.
     """
 
     again: Any = None
+    rate: Tensor | None = None
     channels: bool = False
 
     def forget(self) -> None:
         """See `Small.forget`."""
-        self.again = None
+        self.again = self.rate = None
 
     def make(self, role: str) -> Tensor:
         """See `Small.make`."""
-        value = self.g
+        value, rate = self.g, None
         if role == "weight":
-            value = self.again().mul_(value)
+            value, rate = self.again().mul_(value), self.rate
+        n, shape = self.rows_in, self.shapes[role]
         if self.channels:
-            return value.flatten(2).sum(2) if value.dim() > 2 else value
-        return _over(value, self.shapes[role])
+            sums = value.flatten(2).sum(2) if value.dim() > 2 else value
+            return (
+                sums if rate is None else (sums.view(*rate.shape, -1) * rate[..., None]).flatten(1)
+            )
+        if rate is None:
+            return _over(value, shape)
+        sums = torch.bmm(rate.view(n, 1, -1), value.reshape(n, -1, shape.numel()))
+        return sums.view(n, *shape)
 
 
 @dataclass(eq=False)

@@ -20,6 +20,7 @@ from torch.autograd.graph import _engine_run_backward
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from assay.training.bookkeeping import operations as ops
 from assay.training.bookkeeping.matrix import Conv, Linear, Transposed
 from assay.training.bookkeeping.refusals import batch_norm_refused, gradient_of_gradient_refused
 from assay.training.bookkeeping.uses import Elementwise, Embedding, Norm, Use
@@ -27,20 +28,6 @@ from assay.training.bookkeeping.uses import Elementwise, Embedding, Norm, Use
 Tensor = torch.Tensor
 Args = tuple[Any, ...]
 Named = Mapping[str, Any]
-
-_CONVS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
-_ADD = {torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__}
-_SUB = {torch.sub, Tensor.sub, Tensor.__sub__}
-_RSUB = {Tensor.__rsub__, torch.rsub}
-_MUL = {torch.mul, Tensor.mul, Tensor.__mul__, Tensor.__rmul__}
-_MATMUL = {torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm}
-_NORMS = {functional.batch_norm, torch.batch_norm}
-#: operations that tell something about a parameter and do not use its values
-_HARMLESS = frozenset(
-    {"__get__", "__len__", "__repr__", "data_ptr", "detach", "dim", "element_size", "is_complex"}
-    | {"is_contiguous", "is_floating_point", "numel", "register_hook", "requires_grad_", "size"}
-    | {"stride"}
-)
 
 
 @dataclass
@@ -131,11 +118,15 @@ class Watch(TorchFunctionMode):
         """See `torch.overrides`."""
         kwargs = kwargs or {}
         names = self.moving.names
-        touched = [a for a in args if id(a) in names]
-        touched += [a for a in kwargs.values() if id(a) in names]
-        for group in args:
-            if isinstance(group, (list, tuple)):
-                touched += [a for a in group if id(a) in names]
+        # every operation of the network comes by here
+        touched = []
+        for arg in args:
+            if id(arg) in names:
+                touched.append(arg)
+            elif isinstance(arg, (list, tuple)):
+                touched += [a for a in arg if id(a) in names]
+        if kwargs:
+            touched += [a for a in kwargs.values() if id(a) in names]
         if not touched or not torch.is_grad_enabled():
             if kwargs.get("create_graph") and self.uses and not self._again:
                 raise gradient_of_gradient_refused()
@@ -145,7 +136,7 @@ class Watch(TorchFunctionMode):
             maker = None
         use = maker(self, func, args, kwargs) if maker is not None else None
         if use is None:
-            if getattr(func, "__name__", "") not in _HARMLESS:
+            if getattr(func, "__name__", "") not in ops.HARMLESS:
                 for parameter in touched:
                     self.odd.setdefault(names[id(parameter)], getattr(func, "__name__", str(func)))
             return func(*args, **kwargs)
@@ -238,7 +229,7 @@ def _tuple(value: Any, dims: int) -> tuple[int, ...]:
 def _conv(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | None:
     order = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
     given = _bind(order, args, kwargs)
-    x, weight, bias, dims = given["input"], given["weight"], given.get("bias"), _CONVS[func]
+    x, weight, bias, dims = given["input"], given["weight"], given.get("bias"), ops.CONVS[func]
     if x.dim() != dims + 2 or x.shape[0] != watch.n or watch.is_moving(x):
         return None
     stride = _tuple(given.get("stride", 1), dims)
@@ -307,9 +298,21 @@ def _layer_norm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | Non
     names, shapes = watch.roles(weight=weight, bias=bias)
     rms = func is functional.rms_norm
     scales = (plain(weight),) if rms else (plain(weight), plain(bias))
-    out = watch.run(lambda: func(x, shape, *scales, **more), x, weight, bias)
-    still = x.detach()
-    return Norm(names, shapes, watch.n, out, again=lambda: func(still, shape, **more))
+    found: list[Tensor] = []
+
+    def make() -> Tensor:
+        if rms or torch.is_autocast_enabled("cpu"):
+            return func(x, shape, *scales, **more)  # type: ignore[no-any-return]
+        out: Tensor
+        out, *stats = ops.LAYER_NORM(x, shape, *scales, more.get("eps", 1e-5))
+        found.extend(value.detach() for value in stats)
+        return out
+
+    out, still = watch.run(make, x, weight, bias), x.detach()
+    if not found:
+        return Norm(names, shapes, watch.n, out, again=lambda: func(still, shape, **more))
+    mean, rate = found
+    return Norm(names, shapes, watch.n, out, again=lambda: still - mean, rate=rate)
 
 
 def _group_norm(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | None:
@@ -347,9 +350,9 @@ def _elementwise(watch: Watch, func: Any, args: Args, kwargs: Named) -> Use | No
     lead = parameter.dim() == out.dim() and parameter.shape[0] != 1
     if not fits or lead or parameter.dim() > out.dim():
         return None
-    negative = swapped if func in _RSUB else func in _SUB and not swapped
+    negative = swapped if func in ops.RSUB else func in ops.SUB and not swapped
     names, shapes = watch.roles(weight=parameter)
-    factor = other.detach() if func in _MUL else None
+    factor = other.detach() if func in ops.MUL else None
     return Elementwise(
         names,
         shapes,
@@ -382,8 +385,8 @@ _MAKERS: dict[Any, Maker] = {
     functional.rms_norm: _layer_norm,
     functional.group_norm: _group_norm,
     Tensor.expand: _expand,
-    **dict.fromkeys(_CONVS, _conv),
-    **dict.fromkeys(_MATMUL, _matmul),
-    **dict.fromkeys(_NORMS, _batch_norm),
-    **dict.fromkeys(_ADD | _SUB | _RSUB | _MUL, _elementwise),
+    **dict.fromkeys(ops.CONVS, _conv),
+    **dict.fromkeys(ops.MATMUL, _matmul),
+    **dict.fromkeys(ops.NORMS, _batch_norm),
+    **dict.fromkeys(ops.ADD | ops.SUB | ops.RSUB | ops.MUL, _elementwise),
 }
