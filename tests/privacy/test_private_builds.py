@@ -269,10 +269,10 @@ def test_both_numbers_stand_in_the_claim(table: Path, tmp_path: Path, monkeypatc
     data = asked.data.load(asked.base, asked.task)
 
     def retrain(
-        given: Dataset, seed: int, start: str, *, min_steps: int = 0, told: Any = None
+        dataset: Dataset, seed: int, start: str, *, min_steps: int = 0, told: Any = None
     ) -> Any:
-        fresh = asked.model.load(asked.base, asked.task, given, seed, door=LocalDoor())
-        context = again(asked, fresh, given, 0, seed, 1)
+        fresh = asked.model.load(asked.base, asked.task, dataset, seed, door=LocalDoor())
+        context = again(asked, fresh, dataset, 0, seed, 1)
         after = asked.stages[0].run(fresh.with_passport(begun), context)
         told(context.used)
         return after

@@ -19,6 +19,7 @@ from assay.claims.passport import Passport
 from assay.data.door import LocalDoor
 from assay.errors import ArtefactError, BudgetError, UsageError
 from assay.privacy.composition import accounts
+from assay.privacy.door import PrivateDoor
 from assay.privacy.ledger import Budget, Ledger, Policy
 from assay.recipe import budget
 from assay.recipe.run import again, run
@@ -246,5 +247,6 @@ def test_a_resumed_job_stays_charged_for_what_it_asked(home: Path) -> None:
     second = job()
     made.stages[0].place.run(second)
     second.finish()
-    asked = second.context.door.asked
-    assert asked == [f"validation loss {i}" for i in range(3)]
+    door = second.context.door
+    assert isinstance(door, PrivateDoor)
+    assert door.asked == [f"validation loss {i}" for i in range(3)]
