@@ -11,6 +11,7 @@ from assay.files import write_bytes
 from assay.report import sections
 from assay.report.answer import answer
 from assay.report.attacks import attacks
+from assay.report.charged import charged
 from assay.report.figures import THIRD
 from assay.report.pictures import baseline_chart, error_charts, learning_charts
 from assay.report.reading import RunFiles, as_map, read_run
@@ -112,6 +113,7 @@ def view(run: RunFiles) -> Mapping[str, Any]:
         "mistakes": mistakes(run),
         "calibrations": calibrations(run),
         "transfers": transfers(run),
+        "charged": charged(run),
         "attacks": attacks(run),
         "cost": sections.cost(run, found),
         "data": sections.data(run),
@@ -136,6 +138,7 @@ def _contents(shown: Mapping[str, Any], found: list[Track]) -> list[tuple[str, P
         "errors": bool(shown["errors"] or shown["mistakes"]),
         "calibration": bool(shown["calibrations"]),
         "transfer": bool(shown["transfers"]),
+        "charged": bool(shown["charged"]),
         "attacks": bool(shown["attacks"]),
         "cost": bool(shown["cost"]),
         "data": bool(shown["data"].facts or shown["data"].reads),
