@@ -29,6 +29,10 @@ Inputs = dict[str, Tensor]
 #: how far norms in a batch may be from those of rows alone
 _TOLERANCE = 1e-3
 _MODEL = "model"
+#: so many bytes may the gradients of rows take that are kept from norms to sums
+ALL = 1 << 29
+#: the ways that keep none
+LEAN = frozenset({"ghost", "chunks"})
 
 
 def batch_of(inputs: Inputs) -> Batch:
@@ -143,6 +147,9 @@ def _odd(
 def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, str]:
     """The fastest way for each weight, by timing norm and clipped sum together.
 
+    Where gradients of rows would take more memory than `ALL`, the largest are not kept, but found
+    in the way that is the fastest of those that keep none.
+
     Args:
         books: with the moving parameters.
         network: the network.
@@ -153,7 +160,9 @@ def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, 
     """
     batch = batch_of(inputs)
     chosen: dict[str, str] = {}
-    seen: dict[tuple[object, ...], str] = {}
+    lean: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+    timed: dict[tuple[object, ...], dict[str, float]] = {}
     with still(network):
         watch = Watch(books.moving, len(batch), books.odd)
         with watch:
@@ -170,10 +179,21 @@ def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, 
                     continue
                 use.grad, use.pool = grad, {}
                 ways = use.methods("weight")
-                like = (type(use), tuple(use.shapes["weight"]), tuple(grad.shape))
-                if len(ways) > 1 and like not in seen:
-                    seen[like] = min(ways, key=lambda way: _seconds(use, way, factors))
-                chosen[name] = seen.get(like, ways[0])
+                shape = use.shapes["weight"]
+                like = (type(use), tuple(shape), tuple(grad.shape), ways)
+                if like not in timed:
+                    several = len(ways) > 1
+                    timed[like] = {w: _seconds(use, w, factors) if several else 0.0 for w in ways}
+                seconds = timed[like]
+                chosen[name] = min(seconds, key=lambda way: seconds[way])
+                lean[name] = min(
+                    seconds.keys() & LEAN or seconds.keys(), key=lambda way: seconds[way]
+                )
+                sizes[name] = 4 * len(batch) * shape.numel()
+    kept = sorted((n for n, way in chosen.items() if way not in LEAN), key=lambda n: sizes[n])
+    while sum(sizes[name] for name in kept) > ALL:
+        name = kept.pop()
+        chosen[name] = lean[name]
     return chosen
 
 

@@ -88,7 +88,8 @@ class Matrix(Use, ABC):
             terms = torch.linalg.vecdot(diagonal(inner), diagonal(other))
             return self.found_again(role, found, terms)
         if role == "weight" and method == "chunks":
-            step = max(1, KEEP // (4 * math.prod(self.shapes[role])))
+            # few enough that they take little memory beside those that are kept
+            step = max(1, KEEP // (32 * math.prod(self.shapes[role])))
             parts = [
                 squared(self.rows(role, slice(i, i + step))) for i in range(0, self.rows_in, step)
             ]
@@ -154,7 +155,8 @@ class Linear(Matrix):
         direct = a.shape[2] * b.shape[2]
         if not self.keeps(role):
             return ("ghost",) if ghost <= 4 * direct else ("chunks", "ghost")
-        return ("ghost", "direct") if ghost <= direct else ("direct", "ghost")
+        first = ("ghost", "direct") if ghost <= direct else ("direct", "ghost")
+        return (*first, "chunks")
 
     def input_key(self) -> Any:
         """See `Matrix.input_key`."""
@@ -253,15 +255,15 @@ class Conv(Matrix):
             return ("direct",)
         keeps = self.keeps(role)
         if not self._unfolds:
-            return ("grouped",) if keeps else ("chunks",)
+            return ("grouped", "chunks") if keeps else ("chunks",)
         places = math.prod(self.g.shape[2:])
         weights = math.prod(self.shapes[role])
         ghost = places * (weights // self.g.shape[1] + self.g.shape[1])
         if not keeps:
             return ("ghost",) if ghost <= 4 * weights else ("chunks", "ghost")
         if ghost > 4 * weights:
-            return ("unfold", "grouped")
-        return ("ghost", "unfold", "grouped")
+            return ("unfold", "grouped", "chunks")
+        return ("ghost", "unfold", "grouped", "chunks")
 
     def input_key(self) -> Any:
         """See `Matrix.input_key`."""
