@@ -97,8 +97,8 @@ def _predicate(claim: Mapping[str, Any]) -> str:
     value = claim.get("value")
     if isinstance(value, float) and number(value) is None:
         value = "not a finite number"
-    text = f"{clean(kind_of(claim)) or 'unnamed'} = {clean(value)}"
-    if unit not in ("", "fraction", "count"):
+    text = f"{clean(kind_of(claim)) or 'unnamed'} = {'no value' if value is None else clean(value)}"
+    if value is not None and unit not in ("", "fraction", "count"):
         text += f" {unit}"
     ends = pair(claim.get("interval"))
     if ends is not None:

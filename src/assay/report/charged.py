@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from assay.report.numbers import exact, number
-from assay.report.reading import RunFiles, as_index, as_list, as_map, identity
+from assay.report.reading import EPSILON, RunFiles, as_index, as_list, as_map, identity
 from assay.report.strings import Phrase, literal, part_name, recorded, say
 
-#: the kind of claim that the section is about
-EPSILON = "privacy.epsilon"
 #: up to the first nobody can be much surer than before; above the second little is promised
 _TIGHT, _LOOSE = 1.0, 10.0
 #: above this e^epsilon is no number that tells a reader anything
@@ -60,6 +58,7 @@ class Promise:
     Attributes:
         name: the data set.
         status: of the claim.
+        promised: whether the claim has an epsilon that stands.
         lead: what whoever sees the model can tell.
         formal: the same, exactly; where nothing is promised, why.
         tiles: name, value and exact value of what the claim is made of.
@@ -70,6 +69,7 @@ class Promise:
 
     name: str
     status: str
+    promised: bool
     lead: Phrase
     formal: tuple[Phrase, ...]
     tiles: tuple[tuple[Phrase, Phrase, str], ...]
@@ -166,10 +166,11 @@ def _promise(claim: Mapping[str, Any], details: Mapping[str, Any]) -> Promise:
     tiles.append(("unit", who, ""))
     if n is not None:
         tiles.append(("n", literal(f"{n:,}"), str(n)))
-    spent = [as_map(part) for part in as_list(details.get("parts"))]
+    spent = [part for part in map(as_map, as_list(details.get("parts"))) if part]
     return Promise(
         name=str(claim.get("dataset") or ""),
         status=status,
+        promised=epsilon is not None and status not in ("void", "fails"),
         lead=_lead(epsilon, status, among),
         formal=tuple(_formal(epsilon, delta, status, among, str(claim.get("method") or ""))),
         tiles=tuple((say(f"charged.{name}"), text, raw) for name, text, raw in tiles),
@@ -200,7 +201,8 @@ def _formal(
     """What epsilon bounds, and what it means for somebody; or why there is none."""
     if epsilon is None:
         if method:
-            yield recorded(method)
+            yield say("charged.says", why=recorded(method))
+        yield say("charged.would")
         return
     if status in ("void", "fails"):
         return

@@ -20,6 +20,8 @@ from assay.errors import ArtefactError, LoadError
 from assay.files import parse_json, read_json
 from assay.report.logs import lines, text, wall_times
 
+#: the kind of claim of what private data were charged
+EPSILON = "privacy.epsilon"
 #: files of which at least one makes a folder a run folder
 _MARKS = ("recipe.yaml", "plan.json", "claims.json", "environment.json", "metrics.jsonl", "model")
 
@@ -204,13 +206,23 @@ def read_run(folder: Path) -> RunFiles:
         stages=_stages(recorded or _maps(plan.get("stages")) or _recipe_stages(recipe), seconds),
         metrics=tuple(lines(folder / "metrics.jsonl")),
         evidence=_evidence(folder / "evidence"),
-        claims=_maps(claims["claims"]) if "claims" in claims else _claims_of(history),
+        claims=_judged(_maps(claims["claims"])) if "claims" in claims else _claims_of(history),
         require=_maps(claims.get("require")),
         ok=ok if isinstance(ok, bool) else None,
         history=history,
         passport=(count, _head(folder / "model" / "head.json")),
         origins=origins,
         final=first_map(_optional_json(folder / "model" / "config.json").get("card"), model),
+    )
+
+
+def _judged(claims: tuple[Mapping[str, Any], ...]) -> tuple[Mapping[str, Any], ...]:
+    """The claims, of which an epsilon that is none fails, whatever replaying them gave."""
+    return tuple(
+        {**claim, "status": "fails"}
+        if claim.get("kind") == EPSILON and claim.get("value") is None
+        else claim
+        for claim in claims
     )
 
 
