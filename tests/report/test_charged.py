@@ -119,7 +119,7 @@ def test_what_is_not_promised_is_listed(tmp_path: Path) -> None:
     ]
     for text in (
         "基础模型的预训练数据",
-        "隐私单位的数目，视为公开",
+        "隐私单元的数目，视为公开",
         "0 finetune：train 行，训练损失",
     ):
         assert text in found.chinese
