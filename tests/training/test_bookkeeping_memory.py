@@ -12,6 +12,7 @@ from assay.training.bookkeeping import check
 from assay.training.bookkeeping.backward import leaves
 from assay.training.bookkeeping.check import batch_of, choose, losses_of
 from assay.training.bookkeeping.engine import BookKeeping, Clip
+from assay.training.bookkeeping.matrix import reserve
 from assay.training.bookkeeping.watch import Moving
 
 ROWS = 5
@@ -106,3 +107,17 @@ def test_leaves_are_found_once() -> None:
     c = a * b
     found = leaves((c + c * a).sum())
     assert sorted(map(id, found)) == sorted([id(a), id(b)])
+
+
+def test_memory_for_gradients_of_rows_lies_in_one_piece_and_grows() -> None:
+    pool: dict[str, torch.Tensor] = {}
+    reserve(pool, {"a": 10, "b": 100})
+    first = {name: (piece.data_ptr(), piece.numel()) for name, piece in pool.items()}
+    assert first["b"][0] == first["a"][0] + 4 * first["a"][1]
+    assert all(place % 64 == 0 for place, _ in first.values())
+    reserve(pool, {"b": 101})
+    assert {name: (piece.data_ptr(), piece.numel()) for name, piece in pool.items()} == first
+    reserve(pool, {"b": 1000})
+    assert pool["a"].numel() == first["a"][1]
+    assert pool["b"].numel() >= 1000
+    assert pool["a"].untyped_storage().data_ptr() == pool["b"].untyped_storage().data_ptr()

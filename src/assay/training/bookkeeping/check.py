@@ -5,15 +5,17 @@ which way of computing norms is fastest for each layer.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
 from assay.errors import UsageError
 from assay.training.batches import Batch
+from assay.training.bookkeeping.backward import pass_back
 from assay.training.bookkeeping.engine import BookKeeping
-from assay.training.bookkeeping.matrix import Matrix
+from assay.training.bookkeeping.matrix import LEAN, Matrix
 from assay.training.bookkeeping.modes import (
     by_chance,
     first_that_mixes,
@@ -31,8 +33,6 @@ _TOLERANCE = 1e-3
 _MODEL = "model"
 #: so many bytes may the gradients of rows take that are kept from norms to sums
 ALL = 1 << 29
-#: the ways that keep none
-LEAN = frozenset({"ghost", "chunks"})
 
 
 def batch_of(inputs: Inputs) -> Batch:
@@ -107,19 +107,33 @@ def _alone(
     """Norm of each row's gradient, the row alone in its batch: parameter -> `[N]`."""
     n = len(next(iter(inputs.values())))
     found = {name: torch.zeros(n) for name in parameters}
-    for row in range(n):
-        losses = losses_of(network, {k: v[row : row + 1] for k, v in inputs.items()})
-        try:
-            grads: Sequence[Tensor | None] = torch.autograd.grad(
-                losses.sum(), list(parameters.values()), allow_unused=True
-            )
-        except RuntimeError as error:
-            if "checkpoint" in str(error):
-                raise reentrant_refused() from None
-            raise
-        for name, grad in zip(parameters, grads, strict=True):
-            if grad is not None:
-                found[name][row] = grad.norm()
+    row = 0
+
+    def note(name: str) -> Callable[[Tensor], None]:
+        def noted(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                found[name][row] = parameter.grad.norm()
+            # at once: all gradients together take as much memory as the network
+            parameter.grad = None
+
+        return noted
+
+    handles = []
+    for name, parameter in parameters.items():
+        hooked: Any = parameter
+        handles.append(hooked.register_post_accumulate_grad_hook(note(name)))
+    try:
+        for row in range(n):
+            losses = losses_of(network, {k: v[row : row + 1] for k, v in inputs.items()})
+            if losses.requires_grad:
+                torch.autograd.backward([losses.sum()], inputs=list(parameters.values()))
+    except RuntimeError as error:
+        if "checkpoint" in str(error):
+            raise reentrant_refused() from None
+        raise
+    finally:
+        for handle in handles:
+            handle.remove()
     return found
 
 
@@ -170,26 +184,27 @@ def choose(books: BookKeeping, network: nn.Module, inputs: Inputs) -> dict[str, 
         uses = [use for use in watch.uses if isinstance(use, Matrix)]
         if not uses:
             return {}
-        grads = watch.grad(losses, [u.edge for u in uses])
         factors = torch.full((len(batch),), 0.5)
-        with torch.no_grad():
-            for use, grad in zip(uses, grads, strict=True):
-                name = use.names.get("weight")
-                if grad is None or name is None or name in books.odd or name in chosen:
-                    continue
-                use.grad, use.pool = grad, {}
-                ways = use.methods("weight")
-                shape = use.shapes["weight"]
-                like = (type(use), tuple(shape), tuple(grad.shape), ways)
-                if like not in timed:
-                    several = len(ways) > 1
-                    timed[like] = {w: _seconds(use, w, factors) if several else 0.0 for w in ways}
-                seconds = timed[like]
-                chosen[name] = min(seconds, key=lambda way: seconds[way])
-                lean[name] = min(
-                    seconds.keys() & LEAN or seconds.keys(), key=lambda way: seconds[way]
-                )
-                sizes[name] = 4 * len(batch) * shape.numel()
+
+        def arrived(use: Use, grad: Tensor) -> None:
+            name = use.names.get("weight")
+            if name is None or name in books.odd or name in chosen:
+                return
+            assert isinstance(use, Matrix)
+            use.grad, use.pool = grad, {}
+            ways, shape = use.methods("weight"), use.shapes["weight"]
+            like = (type(use), tuple(shape), tuple(grad.shape), ways)
+            if like not in timed:
+                several = len(ways) > 1
+                timed[like] = {w: _seconds(use, w, factors) if several else 0.0 for w in ways}
+            seconds = timed[like]
+            slim = [way for way in ways if way in LEAN] or ways
+            chosen[name] = min(ways, key=lambda way: seconds[way])
+            lean[name] = min(slim, key=lambda way: seconds[way])
+            sizes[name] = 4 * len(batch) * shape.numel()
+            use.grad = use.pool = None
+
+        pass_back(losses, watch, uses, arrived, keep=False)
     kept = sorted((n for n, way in chosen.items() if way not in LEAN), key=lambda n: sizes[n])
     while sum(sizes[name] for name in kept) > ALL:
         name = kept.pop()

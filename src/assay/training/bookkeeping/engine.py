@@ -20,7 +20,7 @@ from assay.training.batches import Batch
 from assay.training.bookkeeping.backward import pass_back
 from assay.training.bookkeeping.gathered import Gathered
 from assay.training.bookkeeping.groups import Grouping
-from assay.training.bookkeeping.matrix import Matrix
+from assay.training.bookkeeping.matrix import LEAN, Matrix, reserve
 from assay.training.bookkeeping.refusals import new_use_refused, not_finite_refused
 from assay.training.bookkeeping.uses import KEEP, Use
 from assay.training.bookkeeping.watch import Moving, Watch
@@ -234,11 +234,22 @@ class BookKeeping:
         for use in watch.uses:
             use.grad, use.reached = None, False
         mine = list({id(use): use for uses in table.values() for use, _ in uses}.values())
+        self._reserve(mine, alone)
         reached = pass_back(losses, watch, mine, arrived, keep) if losses.requires_grad else set()
         for name in table:
             if id(self.moving.parameters[name]) in reached:
                 raise new_use_refused(name, "something that cannot be seen")
         return parts, small
+
+    def _reserve(self, uses: Sequence[Use], alone: set[str]) -> None:
+        """Memory for those gradients of rows that are known to be kept."""
+        sizes = {}
+        for use in uses:
+            name = use.names.get("weight", "")
+            kept = self.methods.get(name, "ghost") not in LEAN and name in alone
+            if kept and isinstance(use, Matrix) and use.keeps("weight"):
+                sizes[name] = use.rows_in * use.shapes["weight"].numel()
+        reserve(self.pool, sizes)
 
     @staticmethod
     def _forget(uses: Sequence[Use], small: Gathered, rows: Tensor) -> None:

@@ -17,12 +17,31 @@ from assay.training.bookkeeping.uses import KEEP, Use, diagonal, gram, squared, 
 
 Tensor = torch.Tensor
 
+#: the ways that keep no gradients of rows from norms to sums
+LEAN = frozenset({"ghost", "chunks"})
 _NOTHING = torch.empty(0)
 
 
 def _place(x: Tensor) -> tuple[Any, ...]:
     """Names a tensor that is alive: two uses of one input have the same."""
     return x.data_ptr(), tuple(x.shape), x.stride()
+
+
+def reserve(pool: dict[Any, Tensor], sizes: dict[str, int]) -> None:
+    """Let a pool have memory for so many values of each parameter, all in one piece.
+
+    Pieces that are made while a backward pass frees others would lie between these, and what is
+    free between them could not be given back.
+    """
+    held = {name: piece.numel() for name, piece in pool.items()}
+    short = {name: size for name, size in sizes.items() if held.get(name, 0) < size}
+    if not short:
+        return
+    # the next batch may be a little larger; each begins where vectors may be loaded at once
+    room = held | {name: (size + size // 8 + 15) // 16 * 16 for name, size in short.items()}
+    pool.clear()
+    pieces = torch.split(torch.empty(sum(room.values())), list(room.values()))
+    pool.update(zip(room, pieces, strict=True))
 
 
 @dataclass(eq=False)
