@@ -12,7 +12,7 @@ from assay.training.bookkeeping import check
 from assay.training.bookkeeping.backward import leaves
 from assay.training.bookkeeping.check import batch_of, choose, losses_of
 from assay.training.bookkeeping.engine import BookKeeping, Clip
-from assay.training.bookkeeping.matrix import reserve
+from assay.training.bookkeeping.matrix import LEAN, reserve
 from assay.training.bookkeeping.watch import Moving
 
 ROWS = 5
@@ -57,15 +57,15 @@ def test_ways_that_keep_nothing_where_memory_is_short(
     monkeypatch.setattr(check, "_seconds", lambda use, way, factors: way in ("ghost", "chunks"))
     books.methods = choose(books, named, {"x": x})
     assert set(books.methods) == set(weights)
-    assert not check.LEAN & set(books.methods.values())
+    assert not LEAN & set(books.methods.values())
     expected = clipped(books, named, x)
     assert set(books.pool) == set(weights)
     monkeypatch.setattr(check, "ALL", min(weights.values()))
     books = books_of(named)
     books.methods = choose(books, named, {"x": x})
     # the larger one gives way
-    assert books.methods["model:network.3.weight"] in check.LEAN
-    assert books.methods["model:network.0.weight"] not in check.LEAN
+    assert books.methods["model:network.3.weight"] in LEAN
+    assert books.methods["model:network.0.weight"] not in LEAN
     found = clipped(books, named, x)
     assert set(books.pool) == {"model:network.0.weight"}
     for name, value in expected.items():
